@@ -1,0 +1,110 @@
+r"""Kinds of model at run time, and how one is bound to a trajectory.
+
+A **field** is any callable ``f(x, t, **cond) -> v``; a **flow map** is ``f(x, r, t, **cond) -> u`` with
+``X_{r->t}(x) = x + (t - r) u``. ``bind`` fixes the conditions for one trajectory, counts calls, and passes the place
+in the trajectory (``step=``) to models that ask for it by having a method ``bind(run, **cond)`` of their own.
+
+Convention: t=0 is the source, t=1 the data, v = dx/dt, batch first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from advect.broadcasting import as_time
+
+
+class Step(NamedTuple):
+    """Where a call stands: step `index` of `count`, from time r to t, stage of a Runge-Kutta rule."""
+
+    index: int
+    count: int
+    r: float
+    t: float
+    stage: int = 0
+
+
+class Run:
+    """One trajectory's counters and random numbers.
+
+    Attributes:
+        generator: Feeds every draw of the run.
+        calls: Network calls by role ("model", "predictor", ...). A guided pair run as one batch is one call.
+        rows: Rows that went through the network, by role: a guided pair run as one batch counts twice.
+        log: What rules and wrappers note on the way, by name: a list of tensors on the device.
+    """
+
+    __slots__ = ("calls", "generator", "log", "rows")
+
+    def __init__(self, generator: torch.Generator | None = None) -> None:
+        self.generator = generator
+        self.calls: Counter[str] = Counter()
+        self.rows: Counter[str] = Counter()
+        self.log: dict[str, list[Any]] = {}
+
+    def count(self, role: str, rows: int) -> None:
+        """Note one call of `rows` rows."""
+        self.calls[role] += 1
+        self.rows[role] += rows
+
+    def note(self, name: str, value: Any) -> None:
+        """Append a value to the log of that name."""
+        self.log.setdefault(name, []).append(value)
+
+    @property
+    def nfe(self) -> int:
+        """Network calls of all roles together."""
+        return sum(self.calls.values())
+
+
+@runtime_checkable
+class FlowMap(Protocol):
+    """A model of average velocity: ``f(x, r, t, **cond) -> u`` and ``velocity(x, t) = u(x, t, t)``."""
+
+    def __call__(self, x: Tensor, r: Tensor, t: Tensor, **cond: Any) -> Tensor: ...
+
+    def velocity(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor: ...
+
+
+class Bound:
+    """A plain callable with its conditions fixed, counting its calls."""
+
+    __slots__ = ("_calls", "_rows", "cond", "model", "role", "run")
+
+    def __init__(self, model: Callable[..., Any], run: Run, cond: dict[str, Any], role: str = "model") -> None:
+        self.model, self.run, self.cond, self.role = model, run, cond, role
+        self._calls, self._rows = run.calls, run.rows
+
+    def __call__(self, x: Tensor, *times: Tensor | float, step: Step | None = None) -> Any:
+        self._calls[self.role] += 1
+        self._rows[self.role] += x.shape[0] if x.ndim else 1
+        if len(times) == 1:
+            return self.model(x, as_time(times[0], x), **self.cond)
+        return self.model(x, *[as_time(t, x) for t in times], **self.cond)
+
+
+def bind(model: Any, run: Run | None = None, *, role: str = "model", **cond: Any) -> Callable[..., Any]:
+    """Bind a model to a run and its conditions.
+
+    Args:
+        model: Any callable ``f(x, t, **cond)`` or flow map ``f(x, r, t, **cond)``; one with its own method
+            ``bind(run, role=..., **cond)`` lays itself out (guidance, caches, condition encoders run once).
+        run: Counters and generator; a new one if None.
+        role: The name under which calls are counted.
+        **cond: Conditions by name, tensors with the batch first.
+
+    Returns:
+        A callable ``f(x, t, step=None)`` (or ``f(x, r, t, step=None)``) to be thrown away after the trajectory.
+    """
+    if getattr(model, "is_bound", False) or isinstance(model, Bound):
+        return model
+    run = Run() if run is None else run
+    own = getattr(model, "bind", None)
+    if callable(own):
+        return own(run, role=role, **cond)  # pyright: ignore[reportReturnType]
+    return Bound(model, run, cond, role)

@@ -1,0 +1,5 @@
+"""How it is steered."""
+
+from advect.guidance.base import Guidance
+
+__all__ = ["Guidance"]

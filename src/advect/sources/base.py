@@ -1,0 +1,47 @@
+"""The seat "who is at t=0"."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from advect.parts import Part
+
+
+class Source(Part, ABC):
+    """The distribution at t=0."""
+
+    @abstractmethod
+    def sample(
+        self,
+        shape: Sequence[int],
+        cond: Mapping[str, Tensor] | None = None,
+        generator: torch.Generator | None = None,
+        *,
+        rows: Tensor | None = None,
+        x1: Tensor | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> Tensor:
+        """Draw x0 of `shape` (batch first). `rows` names the sample of each row; some training sources read x1."""
+
+    @property
+    def gaussian(self) -> tuple[float, float] | None:
+        """(mean, standard deviation) if the source is an isotropic Gaussian, else None."""
+        return None
+
+    @property
+    def needs_x1(self) -> bool:
+        """Whether sampling reads the data: such a source serves training only."""
+        return False
+
+    def score(self, x0: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor | None:
+        """grad log p0(x0), shape of x0, or None if the source has no known score."""
+        return None
+
+    def log_prob(self, x0: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor | None:
+        """log p0(x0), shape (B,), or None if the source has no known density."""
+        return None
