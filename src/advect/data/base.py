@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from advect.batch import Batch
@@ -45,5 +46,12 @@ class Data(Part, ABC):
         """Number of samples in a split (0 if it is absent)."""
 
     @abstractmethod
-    def batch(self, split: Split, index: Tensor) -> Batch:
-        """The samples with these numbers (int64, on the CPU): float32 x1 and checked conditions."""
+    def batch(self, split: Split, index: Tensor, generator: torch.Generator | None = None) -> Batch:
+        """The samples with these numbers: float32 x1 and checked conditions.
+
+        Args:
+            split: Which split.
+            index: Numbers of samples, int64 (B,) on the CPU, in [0, size(split)).
+            generator: What random augmentation and random partners draw from (training passes one, seeded by the
+                step and shard); without it a sample is a function of its number alone.
+        """
