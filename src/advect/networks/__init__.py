@@ -1,5 +1,6 @@
 """Networks and wrappers of their outputs."""
 
 from advect.networks.base import NetSpec, Network
+from advect.networks.mlp import MLP
 
-__all__ = ["NetSpec", "Network"]
+__all__ = ["MLP", "NetSpec", "Network"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import types
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from advect.conditions import Condition
@@ -35,10 +38,52 @@ class NetSpec(Part):
 
 
 class Network(ModulePart, ABC):
-    """A trainable model. The first constructor argument is `spec`; `forward(x, *times, **cond)` gives x's shape."""
+    """A trainable model. The first constructor argument is `spec`; `forward(x, *times, **cond)` gives x's shape.
+
+    One built for two times is a :class:`~advect.fields.FlowMap`: it also has ``velocity(x, t, **cond)``, which is
+    u(x, t, t). One built for a single time does not, so that the kind of model can be asked of the instance.
+
+    Every network computes in the type of its weights (or of autocast) and answers in the type of x.
+    """
 
     spec: NetSpec
 
+    def __init__(self, spec: NetSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        if spec.times == 2:
+            self.velocity = types.MethodType(_diagonal, self)
+
     @abstractmethod
-    def forward(self, x: Tensor, *times: Tensor, **cond: Tensor) -> Any:
-        """Map state and time(s) to a velocity (or what :class:`Prediction` says it is), shape of x."""
+    def forward(self, x: Tensor, *times: Tensor, features: tuple[str, ...] = (), **cond: Tensor) -> Any:
+        """Map state and time(s) to a velocity (or what :class:`Prediction` says it is), shape of x.
+
+        Args:
+            x: State (B, *spec.shape).
+            *times: t for a field; r and t for a flow map, x given at r. Shape () or (B,).
+            features: Names out of `feature_names`; the answer is then ``(out, {name: tensor})``.
+            **cond: Conditions by name, batch first. One that is not given is null for all.
+        """
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """What `features=` may ask for."""
+        return ()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights."""
+        return next(self.parameters()).dtype
+
+    def _check_features(self, features: Collection[str]) -> None:
+        for name in features:
+            if name not in self.feature_names:
+                raise InputError(
+                    f"features names {name!r}, which this {type(self).__name__} does not have: "
+                    f"choose from {', '.join(self.feature_names)}"
+                )
+
+
+def _diagonal(network: Network, x: Tensor, t: Tensor, **cond: Tensor) -> Any:
+    """The velocity of a flow map: u(x, t, t)."""
+    return network(x, t, t, **cond)
