@@ -1,9 +1,14 @@
-"""The artefact: trained networks with the transport they were trained on, ready to sample, encode and save."""
+r"""The artefact: trained networks with the transport they were trained on, ready to sample, encode and save.
+
+Convention: t=0 is the source, t=1 the data, v = dx/dt, batch first. Samples are in data units, states in the codec's.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +16,19 @@ from torch import Tensor, nn
 from advect.codecs import Codec, Identity
 from advect.conditions import Conditions
 from advect.errors import InputError
-from advect.fields import Run
-from advect.randomness import generator as seeded
+from advect.fields import Run, bind
+from advect.parts import ModulePart, Part
+from advect.randomness import NumberedGenerator
 from advect.sampler import Sampler
-from advect.solvers import Context
+from advect.solvers import Context, Trajectory
 from advect.transport import Transport
+
+if TYPE_CHECKING:
+    from advect.guidance import Guidance
+    from advect.solvers import GridLike, Solver
+    from advect.sources import Source
+
+Project = Callable[[Tensor, float], Tensor]
 
 
 class Flow(nn.Module):
@@ -28,7 +41,11 @@ class Flow(nn.Module):
         conditions: The conditions it is told.
         sampler: The default way to sample.
         shape: Shape of one state; read from ``network.spec`` if there is one.
-        others: Further networks by role.
+        others: Further networks by role ("score", "refiner", ...).
+        record: How it was made, in plain JSON values: recipe, seed, class names. Saved with it, read by nobody else.
+
+    Attributes:
+        fitted: Parts that were found later, by running the model, by name. Saved each in its own folder.
     """
 
     def __init__(
@@ -40,18 +57,23 @@ class Flow(nn.Module):
         sampler: Sampler | None = None,
         shape: tuple[int, ...] | None = None,
         others: Mapping[str, nn.Module] | None = None,
+        record: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.others = nn.ModuleDict(dict(others or {}))
         self.transport = Transport() if transport is None else transport
         self.codec: Codec = Identity() if codec is None else codec
-        self.conditions = Conditions() if conditions is None else conditions
-        self.sampler = Sampler() if sampler is None else sampler
         spec = getattr(network, "spec", None)
+        if conditions is None:
+            conditions = Conditions(tuple(spec.conditions)) if spec is not None else Conditions()
+        self.conditions = conditions
+        self.sampler = Sampler() if sampler is None else sampler
         if shape is None and spec is None:
             raise InputError("shape is not given and the network has no `spec`: pass shape=(2,) or the like")
         self.shape: tuple[int, ...] = tuple(shape if shape is not None else spec.shape)  # pyright: ignore
+        self.record: dict[str, Any] = dict(record or {})
+        self.fitted: dict[str, Part] = {}
 
     @property
     def device(self) -> torch.device:
@@ -59,26 +81,234 @@ class Flow(nn.Module):
         weight = next(self.parameters(), None)
         return torch.device("cpu") if weight is None else weight.device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type states are carried in: float64 if the weights are, else float32."""
+        weight = next(self.parameters(), None)
+        return torch.float64 if weight is not None and weight.dtype == torch.float64 else torch.float32
+
+    @property
+    def score_refusal(self) -> str | None:
+        """None if the velocity gives a score; else the sentence that says why it does not."""
+        return self.transport.score_refusal
+
+    def bind(
+        self, run: Run | None = None, *, role: str = "model", guidance: tuple[Guidance, ...] = (), **cond: Any
+    ) -> Callable[..., Any]:
+        """The network of a role with conditions (tensors, batch first) and guidance fixed, as one callable field."""
+        run = Run() if run is None else run
+        network: Any = self.network if role == "model" else self.others[role]
+        if guidance:
+            from advect.guidance import Guided
+
+            network = Guided(network, guidance, self.conditions, interpolant=self.transport.interpolant)
+        return bind(network, run, role=role, **cond)
+
+    @overload
+    def sample(self, n: int, *, record: Literal[False] = ..., **options: Any) -> Tensor: ...
+    @overload
+    def sample(self, n: int, *, record: Literal[True], **options: Any) -> Trajectory: ...
     @torch.no_grad()
     def sample(
         self,
         n: int,
         *,
         seed: int | None = None,
+        first: int = 0,
         generator: torch.Generator | None = None,
+        batch_size: int = 512,
+        x0: Tensor | None = None,
         run: Run | None = None,
-        **options: Any,
-    ) -> Tensor:
-        """Draw n samples in data units (replaced below by the full version)."""
-        sampler_names = ("solver", "grid", "source", "guidance", "steps")
-        sampler = self.sampler.but(**{k: options.pop(k, None) for k in sampler_names})
-        if generator is None:
-            generator = seeded(seed, "sample") if seed is not None else None
-        run = Run(generator) if run is None else run
-        source = sampler.source or self.transport.source
-        x0 = source.sample((n, *self.shape), options, generator, device=self.device)
-        context = Context(self.transport.interpolant, source, score_refusal=self.transport.score_refusal)
-        from advect.fields import bind
+        solver: Solver | None = None,
+        grid: GridLike | None = None,
+        steps: int | None = None,
+        source: Source | None = None,
+        guidance: tuple[Guidance, ...] | Guidance | None = None,
+        project: Project | None = None,
+        record: bool = False,
+        **cond: Any,
+    ) -> Tensor | Trajectory:
+        """Draw samples in data units.
 
-        x = sampler.solver(bind(self.network, run, **options), x0, sampler.grid, run, context=context)
-        return self.codec.decode(x)
+        With `seed`, sample i depends on the seed and i alone, whatever the batch size or number of processes, also
+        under a stochastic solver (an adaptive solver chooses its steps per batch, within its tolerance).
+
+        Args:
+            n: How many.
+            seed: Seed; without it (and without `generator`) torch's global generator is used.
+            first: Number of the first sample: ``sample(8, seed=0)[5:]`` is ``sample(3, seed=0, first=5)``.
+            generator: A generator to draw from instead of a seed.
+            batch_size: Samples that are integrated together.
+            x0: Start states (n, *shape) instead of draws from the source.
+            run: Takes up the counts: calls as of one trajectory, rows of all.
+            solver: Another solver than the sampler's; likewise `grid`, `source`, `guidance`.
+            grid: A Grid, a number of uniform steps, or a list of times.
+            steps: The sampler's grid with another number of steps.
+            source: Who is at t=0.
+            guidance: A rule, or several in the order of application; () switches guidance off.
+            project: ``project(x, t) -> x`` after each step, on states.
+            record: Return the :class:`~advect.solvers.Trajectory` in state units instead.
+            cond: Conditions by name: one value for all (``label=3``) or n of them. One that is not given is null.
+
+        Raises:
+            InputError: If a condition is unknown, has the wrong shape, or is missing and was never dropped in training.
+        """
+        if n < 1 or batch_size < 1:
+            raise InputError(f"n is {n} and batch_size {batch_size}: both are at least 1")
+        rules = (guidance,) if isinstance(guidance, Part) else guidance
+        sampler = self.sampler.but(solver=solver, source=source, guidance=rules, steps=steps)
+        nodes = sampler.grid if grid is None else grid
+        given = self._conditions(n, cond)
+        if x0 is not None and tuple(x0.shape) != (n, *self.shape):
+            raise InputError(f"x0 has shape {tuple(x0.shape)}, but n and the flow's state ask for {(n, *self.shape)}")
+        if generator is None and run is not None and seed is None:
+            generator = run.generator
+        total = Run()
+        outs: list[Any] = []
+        with self._evaluating():
+            for start in range(0, n, batch_size):
+                stop = min(start + batch_size, n)
+                if seed is not None:
+                    generator = NumberedGenerator(seed, "sample", first=first + start, count=stop - start)
+                part = Run(generator)
+                outs.append(
+                    self._integrate(
+                        stop - start,
+                        None if x0 is None else x0[start:stop].to(self.device, self.dtype),
+                        {name: value[start:stop] for name, value in given.items()},
+                        sampler,
+                        nodes,
+                        part,
+                        project,
+                        record,
+                    )
+                )
+                _add(total, part)
+        if run is not None:
+            run.calls.update(total.calls)
+            run.rows.update(total.rows)
+            for name, values in total.log.items():
+                run.log.setdefault(name, []).extend(values)
+        if record:
+            return Trajectory(
+                torch.cat([o.states for o in outs], 1), torch.cat([o.velocities for o in outs], 1), outs[0].times
+            )
+        return outs[0] if len(outs) == 1 else torch.cat(outs)
+
+    def _integrate(
+        self,
+        n: int,
+        x0: Tensor | None,
+        cond: dict[str, Any],
+        sampler: Sampler,
+        grid: GridLike,
+        run: Run,
+        project: Project | None,
+        record: bool,
+    ) -> Tensor | Trajectory:
+        source = sampler.source or self.transport.source
+        if x0 is None:
+            if source.needs_x1:
+                raise InputError(
+                    f"the source {type(source).__name__} reads the data, so it serves training only: "
+                    "pass source= or x0= to sample"
+                )
+            x0 = source.sample((n, *self.shape), cond, run.generator, dtype=self.dtype, device=self.device)
+        field = self.bind(run, guidance=sampler.guidance, **cond)
+        context = self.context(run, source, **cond)
+        if record:
+            return sampler.solver(field, x0, grid, run, project=project, context=context, record=True)
+        return self.codec.decode(sampler.solver(field, x0, grid, run, project=project, context=context))
+
+    def context(self, run: Run | None = None, source: Source | None = None, **cond: Any) -> Context:
+        """What solvers need beside the velocity: path, source, and a score if one of the networks gives it."""
+        score = self.bind(run, role="score", **cond) if "score" in self.others else None
+        return Context(
+            self.transport.interpolant,
+            source or self.transport.source,
+            score=score,
+            score_refusal=None if score is not None else self.score_refusal,
+            refine=self.bind(run, role="refiner", **cond) if "refiner" in self.others else None,
+        )
+
+    def _conditions(self, n: int, given: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Spread one value over n samples, check what is given, and put the null where nothing is."""
+        known = {item.name: item for item in self.conditions.items}
+        if not known and given and getattr(self.network, "spec", None) is not None:
+            raise InputError(f"{sorted(given)} is neither an option of sample nor a condition: this flow has none")
+        out: dict[str, Tensor] = {}
+        for name, value in given.items():
+            value = torch.as_tensor(value, device=self.device)
+            if known:
+                discrete = self.conditions[name].discrete
+                if value.ndim == (0 if discrete else 1):
+                    value = value.expand(n, *value.shape)
+            elif value.ndim == 0:
+                value = value.expand(n)
+            if value.shape[0] != n:
+                raise InputError(f"{name} has {value.shape[0]} values for {n} samples: give one for all, or {n}")
+            out[name] = value
+        if not known:
+            return out
+        out = self.conditions.check(out)
+        dropped = {name for names in self.conditions.drop for name in names.split(",")}
+        for name, item in known.items():
+            if name not in out:
+                if name not in dropped:
+                    raise InputError(
+                        f"{name} is not given, and this flow was trained without dropping it: pass {name}=, "
+                        f"or train with drop={{'{name}': 0.1}}"
+                    )
+                like = torch.zeros(n, dtype=torch.long) if item.discrete else torch.zeros(n, item.width)
+                out[name] = item.null(like).to(self.device)
+        return {name: v.to(self.dtype) if v.is_floating_point() else v for name, v in out.items()}
+
+    @contextlib.contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Dropout off while sampling, and as before afterwards; half-precision weights under autocast."""
+        training = [module for module in self.modules() if module.training]
+        weight = next(self.parameters(), None)
+        half = weight is not None and weight.dtype in (torch.float16, torch.bfloat16)
+        self.eval()
+        try:
+            with torch.autocast(self.device.type, weight.dtype) if half else contextlib.nullcontext():  # pyright: ignore
+                yield
+        finally:
+            for module in training:
+                module.training = True
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Flow:
+        for part in self.fitted.values():  # parts found later move along, but are not weights of the flow
+            if isinstance(part, ModulePart):
+                part._apply(fn)
+        return super()._apply(fn, recurse)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write ``flow.json``, ``model.safetensors`` and ``fitted/`` (see :mod:`advect.saving`)."""
+        from advect.saving import save
+
+        save(self, folder)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        network: nn.Module | None = None,
+        device: torch.device | str | None = None,
+        trust_remote_code: bool = False,
+    ) -> Flow:
+        """Read what :meth:`save_pretrained` wrote (see :func:`advect.saving.load`)."""
+        from advect.saving import load
+
+        flow = load(folder, network=network, trust_remote_code=trust_remote_code)
+        return flow if device is None else flow.to(device)
+
+
+def _add(total: Run, part: Run) -> None:
+    """Batches add rows and logs; the calls stay those of one trajectory."""
+    for role, calls in part.calls.items():
+        total.calls[role] = max(total.calls[role], calls)
+    total.rows.update(part.rows)
+    for name, values in part.log.items():
+        total.log.setdefault(name, []).extend(values)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +21,41 @@ def generator(*path: int | str, device: torch.device | str = "cpu") -> torch.Gen
     return torch.Generator(device=device).manual_seed(seed_of(*path))
 
 
+class NumberedGenerator(torch.Generator):
+    """Numbers for the samples `first`, ..., `first + count - 1` that depend on the path and the sample's number alone.
+
+    A draw of shape (count, ...) through the helpers below is cut from blocks of fixed size, each with a generator of
+    its own, so that however the samples are cut into batches or spread over processes, sample i sees the same
+    numbers, also in the middle of a stochastic run. Draws of other shapes come from one stream that all batches share.
+
+    Args:
+        path: What seeds it, as in :func:`seed_of`.
+        first: Number of the first sample, at least 0.
+        count: How many samples, at least 1.
+    """
+
+    BLOCK = 64
+
+    def __new__(cls, *path: int | str, first: int, count: int) -> NumberedGenerator:
+        return super().__new__(cls)
+
+    def __init__(self, *path: int | str, first: int, count: int) -> None:
+        self.manual_seed(seed_of(*path))
+        self.count = count
+        self._skip = first % self.BLOCK
+        start, stop = first // self.BLOCK, (first + count - 1) // self.BLOCK + 1
+        self._blocks = [generator(*path, block) for block in range(start, stop)]
+
+    def draw(self, kind: Callable[..., Tensor], shape: Sequence[int], **options: Any) -> Tensor:
+        """`kind` is ``torch.randn`` or one like it; `shape` starts with `count`."""
+        drawn = [kind((self.BLOCK, *shape[1:]), generator=g, **options) for g in self._blocks]
+        return (drawn[0] if len(drawn) == 1 else torch.cat(drawn))[self._skip : self._skip + self.count]
+
+
+def _numbered(generator: torch.Generator | None, shape: Sequence[int]) -> bool:
+    return isinstance(generator, NumberedGenerator) and len(shape) > 0 and shape[0] == generator.count
+
+
 def randn(
     shape: Sequence[int],
     generator: torch.Generator | None = None,
@@ -28,6 +64,8 @@ def randn(
     device: torch.device | str | None = None,
 ) -> Tensor:
     """Standard normal numbers; drawn on the generator's device and moved, so a CPU seed means the same anywhere."""
+    if _numbered(generator, shape):
+        return generator.draw(torch.randn, shape, dtype=dtype).to(device)  # pyright: ignore
     if generator is None or device is None or generator.device == torch.device(device):
         return torch.randn(shape, generator=generator, dtype=dtype, device=device)
     return torch.randn(shape, generator=generator, dtype=dtype, device=generator.device).to(device)
@@ -41,6 +79,8 @@ def rand(
     device: torch.device | str | None = None,
 ) -> Tensor:
     """Uniform numbers in [0, 1); drawn on the generator's device and moved."""
+    if _numbered(generator, shape):
+        return generator.draw(torch.rand, shape, dtype=dtype).to(device)  # pyright: ignore
     if generator is None or device is None or generator.device == torch.device(device):
         return torch.rand(shape, generator=generator, dtype=dtype, device=device)
     return torch.rand(shape, generator=generator, dtype=dtype, device=generator.device).to(device)
@@ -55,6 +95,8 @@ def randint(
     high: int, shape: Sequence[int], generator: torch.Generator | None = None, *, device: torch.device | str = "cpu"
 ) -> Tensor:
     """Integers in [0, high)."""
+    if _numbered(generator, shape):
+        return generator.draw(lambda size, **o: torch.randint(high, size, **o), shape).to(device)  # pyright: ignore
     where = generator.device if generator is not None else torch.device(device)
     return torch.randint(high, tuple(shape), generator=generator, device=where).to(device)
 

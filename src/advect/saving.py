@@ -1,0 +1,177 @@
+"""What a Flow writes, and how it is read back without running anybody's code.
+
+``flow.json``           format number, the parts as nested class paths and arguments, the sentence on the score,
+                        how it was made, versions, hashes
+``model.safetensors``   parameters and buffers by path; the weights one samples with are THE weights
+``fitted/<name>/``      ``part.json`` and ``tensors.safetensors`` of what was found later, each in its own folder
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from torch import nn
+
+from advect.errors import InputError
+from advect.files import hash_tensors, load_tensors, read_json, save_tensors, sha256, write_json
+from advect.flow import Flow
+from advect.parts import ModulePart, Part, build, class_path, config_of
+
+FORMAT = 1
+
+
+def versions() -> dict[str, str]:
+    """What a result depends on: advect, torch, numpy, Python."""
+    from advect import __version__
+
+    return {
+        "advect": __version__,
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def weights_hash(flow: Flow) -> str:
+    """The identity of the networks' weights alone: what `fitted_on` of a fitted part names."""
+    state = {f"network.{name}": value for name, value in _module_state(flow.network).items()}
+    return hash_tensors(state | {f"others.{name}": value for name, value in flow.others.state_dict().items()})
+
+
+def save(flow: Flow, folder: str | os.PathLike[str]) -> None:
+    """Write a flow into a folder.
+
+    Raises:
+        InputError: If the network is a plain callable, which has nothing to save.
+    """
+    folder = Path(folder)
+    config = flow_config(flow)
+    save_tensors(folder / "model.safetensors", flow.state_dict(), {"format": "pt"})
+    described = {
+        "format": FORMAT,
+        "flow": config,
+        "score_refusal": flow.score_refusal,
+        "record": flow.record,
+        "versions": versions(),
+        "hashes": {"model.safetensors": sha256(folder / "model.safetensors"), "weights": weights_hash(flow)},
+    }
+    for name, part in flow.fitted.items():
+        save_fitted(folder, name, part)
+    write_json(folder / "flow.json", described)  # last: a folder with a flow.json is whole
+
+
+def save_fitted(folder: str | os.PathLike[str], name: str, part: Part) -> None:
+    """Add one fitted part to a saved flow; nothing else in the folder is touched."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise InputError(f"name is {name!r}: a fitted part is called by letters, digits, - and _")
+    where = Path(folder) / "fitted" / name
+    described: dict[str, Any] = {"format": FORMAT, "part": config_of(part)}
+    if isinstance(part, ModulePart):
+        save_tensors(where / "tensors.safetensors", part.state_dict())
+        described["hashes"] = {"tensors.safetensors": sha256(where / "tensors.safetensors")}
+        described["fitted_on"] = getattr(part, "fitted_on", None)
+    write_json(where / "part.json", described)
+
+
+def load(folder: str | os.PathLike[str], *, network: nn.Module | None = None, trust_remote_code: bool = False) -> Flow:
+    """Read a flow; nothing is unpickled, and only parts of advect are built.
+
+    Args:
+        folder: What :func:`save` wrote.
+        network: The network to load the weights into, where it is not a part (a plain ``nn.Module`` of one's own).
+        trust_remote_code: Whether classes outside ``advect`` named in the file may be imported and called.
+
+    Raises:
+        InputError: If files are missing, damaged or of a newer format, a class is not trusted, or weights don't fit.
+    """
+    folder = Path(folder)
+    described = _described(folder / "flow.json")
+    try:
+        config, digest = dict(described["flow"]), described["hashes"]["model.safetensors"]
+        if network is not None:
+            config["network"] = None
+        parts = {name: build(_known(value), trust_remote_code=trust_remote_code) for name, value in config.items()}
+        shape, built = tuple(parts.pop("shape")), parts.pop("network")
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{folder / 'flow.json'} lacks what a flow needs: {error}") from error
+    flow = Flow(built if network is None else network, shape=shape, record=described.get("record"), **parts)
+    tensors = _checked_tensors(folder / "model.safetensors", digest)
+    try:
+        flow.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{folder / 'model.safetensors'} does not fit the networks of flow.json: {reason}") from error
+    for path in sorted(folder.glob("fitted/*/part.json")):
+        flow.fitted[path.parent.name] = _load_fitted(path, trust_remote_code)
+    return flow.eval()
+
+
+def flow_config(flow: Flow) -> dict[str, Any]:
+    """The parts of a flow as nested plain values."""
+    return {
+        "network": _network_config(flow.network),
+        "transport": config_of(flow.transport),
+        "codec": config_of(flow.codec),
+        "conditions": config_of(flow.conditions),
+        "sampler": config_of(flow.sampler),
+        "shape": list(flow.shape),
+        "others": {role: _network_config(module) for role, module in flow.others.items()},
+    }
+
+
+def _network_config(network: Any) -> dict[str, Any]:
+    if isinstance(network, Part):
+        return config_of(network)
+    if isinstance(network, nn.Module):
+        return {"foreign": class_path(type(network))}
+    raise InputError(
+        f"the network is a plain {type(network).__name__}, which has no weights to save: "
+        "make it an nn.Module, or a part of advect if it is to be rebuilt from the file"
+    )
+
+
+def _known(config: Any) -> Any:
+    """Refuse a network that was saved without being a part of advect, also among `others`."""
+    for value in [config, *config.values()] if isinstance(config, dict) else []:
+        if isinstance(value, dict) and "foreign" in value:
+            raise InputError(
+                f"the network was a plain {value['foreign']}, which is not a part of advect and cannot be rebuilt from "
+                "a file: make one and pass it as network=, or derive the class from advect.networks.Network"
+            )
+    return config
+
+
+def _described(path: Path) -> dict[str, Any]:
+    described = read_json(path)
+    number = described.get("format") if isinstance(described, dict) else None
+    if not isinstance(number, int):
+        raise InputError(f"{path} has no format number, so it is not a file of advect")
+    if number > FORMAT:
+        raise InputError(f"{path} has format {number}, and this advect reads up to {FORMAT}: install a newer advect")
+    return described
+
+
+def _checked_tensors(path: Path, digest: str) -> dict[str, torch.Tensor]:
+    if path.exists() and sha256(path) != digest:
+        raise InputError(f"{path} is damaged or of another save: its hash is not the one beside it; copy it again")
+    return load_tensors(path)
+
+
+def _load_fitted(path: Path, trusted: bool) -> Part:
+    described = _described(path)
+    part = build(described["part"], trust_remote_code=trusted)
+    if isinstance(part, ModulePart):
+        tensors = path.with_name("tensors.safetensors")
+        part.load_state_dict(_checked_tensors(tensors, described["hashes"]["tensors.safetensors"]))
+        part.eval()
+    return part
+
+
+def _module_state(network: Any) -> dict[str, torch.Tensor]:
+    return network.state_dict() if isinstance(network, nn.Module) else {}
