@@ -1,6 +1,8 @@
 """Networks and wrappers of their outputs."""
 
+from advect.networks.attention import attention
 from advect.networks.base import NetSpec, Network
 from advect.networks.mlp import MLP
+from advect.networks.unet import UNet
 
-__all__ = ["MLP", "NetSpec", "Network"]
+__all__ = ["MLP", "NetSpec", "Network", "UNet", "attention"]

@@ -1,0 +1,84 @@
+"""Self-attention that also works under forward-mode differentiation."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+log = logging.getLogger(__name__)
+_told = False
+
+
+def under_forward_ad() -> bool:
+    """Whether forward-mode differentiation is on: ``torch.func.jvp`` and its kin, or ``forward_ad.dual_level``."""
+    return forward_ad._current_level >= 0
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, layer: str = "attention") -> Tensor:
+    r"""softmax(q k^T / sqrt(d)) v by the fastest kernel that can be differentiated here.
+
+    The fused kernels, on CPU and GPU, have no forward mode; under it the math kernel is used, which gives the same
+    numbers slower and with the n x n matrix in memory. The first time, a warning is logged that names the layer.
+    A second *reverse* derivative cannot be seen coming: run such code in
+    ``torch.nn.attention.sdpa_kernel(SDPBackend.MATH)``.
+
+    Args:
+        q: Queries (B, heads, n, d).
+        k: Keys (B, heads, m, d).
+        v: Values (B, heads, m, d).
+        layer: Name for the message.
+    """
+    if not under_forward_ad():
+        return nn.functional.scaled_dot_product_attention(q, k, v)
+    if not torch.compiler.is_compiling():
+        _tell(layer)
+    with sdpa_kernel(SDPBackend.MATH):
+        return nn.functional.scaled_dot_product_attention(q, k, v)
+
+
+def _tell(layer: str) -> None:
+    global _told
+    if not _told:
+        _told = True
+        log.warning(
+            "%s runs under forward-mode differentiation, which fused attention kernels lack: "
+            "the math kernel is used there, slower and with the same numbers",
+            layer,
+        )
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention over tokens (B, n, width), with the projections around it.
+
+    Args:
+        width: Features of a token.
+        heads: Number of heads; divides the width.
+        zero: Start with a projection of zero, so that a residual block starts as the identity.
+    """
+
+    def __init__(self, width: int, heads: int, zero: bool = False) -> None:
+        super().__init__()
+        self.heads = heads
+        self.label = "SelfAttention"
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        if zero:
+            nn.init.zeros_(self.out.weight)
+            nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, n, width = x.shape
+        qkv = self.qkv(x).reshape(rows, n, 3, self.heads, width // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        return self.out(attention(q, k, v, self.label).transpose(1, 2).reshape(rows, n, width))
+
+
+def name_layers(network: nn.Module) -> None:
+    """Tell every attention layer of a network its own name, for the message."""
+    for name, module in network.named_modules():
+        if isinstance(module, SelfAttention):
+            module.label = f"{type(network).__name__}.{name}"
