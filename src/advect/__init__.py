@@ -4,6 +4,8 @@ Convention, everywhere: t=0 is the source, t=1 the data, v = dx/dt, batch first.
 """
 
 from importlib import metadata as _metadata
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
 from advect import (
     codecs,
@@ -28,7 +30,20 @@ from advect.parts import Part
 from advect.sampler import Sampler
 from advect.transport import Transport
 
+if _TYPE_CHECKING:
+    from advect.training import train
+
 __version__ = _metadata.version("advect")
+
+
+def __getattr__(name: str) -> _Any:
+    """`advect.train`, imported when first used: importing advect costs no more than its core."""
+    if name == "train":
+        from advect.training import train
+
+        return train
+    raise AttributeError(f"module 'advect' has no attribute {name!r}")
+
 
 __all__ = [
     "Batch",
@@ -55,4 +70,5 @@ __all__ = [
     "solvers",
     "sources",
     "times",
+    "train",
 ]

@@ -1,0 +1,167 @@
+r"""Moving averages of weights, and any other average found after training from saved snapshots.
+
+A power-function average of exponent gamma weighs the weights of step tau by p(tau) ~ tau^gamma up to now: its width
+is a fixed share of the training so far. Its relative standard deviation sigma fixes gamma:
+
+    sigma^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3))
+
+Source: "Analyzing and Improving the Training Dynamics of Diffusion Models", arXiv 2312.02696, section 3 and appendix C.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from advect.errors import InputError
+from advect.parts import Part
+
+
+def exponent_of(std: float) -> float:
+    """gamma of a power-function average of relative standard deviation `std`, in (0, 0.28].
+
+    The largest real root of sigma^2 (gamma+2)^2 (gamma+3) = gamma + 1.
+    """
+    if not 0 < std <= 0.28:
+        raise InputError(f"std is {std}: the relative width of a power-function average lies in (0, 0.28]")
+    inverse = std**-2
+    return float(np.roots([1.0, 7.0, 16.0 - inverse, 12.0 - inverse]).real.max())
+
+
+class EMA(Part, ABC):
+    """A rule of averaging; it may keep several averages at once."""
+
+    @abstractmethod
+    def decays(self, step: int) -> tuple[float, ...]:
+        """The share of the old average that is kept in step 0, 1, ..., for each average; the first is THE average."""
+
+    @property
+    def snapshot_every(self) -> int | None:
+        """Steps between snapshots for :func:`reconstruct`, or None for none."""
+        return None
+
+
+@dataclass(frozen=True)
+class ConstantEMA(EMA):
+    r"""average <- d average + (1 - d) weights, d = min(decay, (1 + step) / (10 + step)) early on.
+
+    Args:
+        decay: Share of the old average that is kept, in [0, 1).
+    """
+
+    decay: float = 0.999
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.decay < 1.0:
+            raise InputError(f"decay is {self.decay}: the share of the old average lies in [0, 1)")
+
+    def decays(self, step: int) -> tuple[float, ...]:
+        return (min(self.decay, (1 + step) / (10 + step)),)
+
+
+@dataclass(frozen=True)
+class PowerEMA(EMA):
+    r"""average <- (1 - 1/n)^(gamma+1) average + ..., n = step + 1: the first step forgets the initial weights.
+
+    Args:
+        stds: Relative widths of the averages kept; the first is THE average. Two, (0.05, 0.1), serve
+            reconstruction of any other.
+        snapshots: Steps between saved snapshots for :func:`reconstruct`; None for none.
+    """
+
+    stds: tuple[float, ...] = (0.05,)
+    snapshots: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.stds:
+            raise InputError("stds is empty: name at least one width, like (0.05,)")
+        object.__setattr__(self, "_powers", tuple(exponent_of(std) + 1 for std in self.stds))
+
+    def decays(self, step: int) -> tuple[float, ...]:
+        keep = step / (step + 1)
+        return tuple(keep**power for power in self._powers)  # pyright: ignore[reportAttributeAccessIssue]
+
+    @property
+    def snapshot_every(self) -> int | None:
+        return self.snapshots
+
+
+class Averages:
+    """Averaged copies of networks during a training.
+
+    Args:
+        rule: How they are averaged.
+        networks: Networks by role; the copies start equal to them.
+    """
+
+    def __init__(self, rule: EMA, networks: Mapping[str, nn.Module]) -> None:
+        self.rule = rule
+        count = len(rule.decays(0))
+        self.copies = [{role: _frozen_copy(net) for role, net in networks.items()} for _ in range(count)]
+        self._live: list[Tensor] = [p for net in networks.values() for p in net.parameters()]
+        self._live_buffers = [b for net in networks.values() for b in net.buffers()]
+        self._averaged: list[list[Tensor]] = [
+            [p for net in kept.values() for p in net.parameters()] for kept in self.copies
+        ]
+        self._buffers = [[b for net in kept.values() for b in net.buffers()] for kept in self.copies]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Average in the weights as they are after this step; buffers are copied."""
+        for decay, averaged, buffers in zip(self.rule.decays(step), self._averaged, self._buffers, strict=True):
+            torch._foreach_lerp_(averaged, self._live, 1.0 - decay)  # pyright: ignore[reportPrivateImportUsage]
+            if buffers:
+                torch._foreach_copy_(buffers, self._live_buffers)  # pyright: ignore[reportPrivateImportUsage]
+
+    def networks(self) -> dict[str, nn.Module]:
+        """THE averaged networks by role."""
+        return self.copies[0]
+
+
+def _frozen_copy(network: nn.Module) -> nn.Module:
+    return copy.deepcopy(network).requires_grad_(False).eval()
+
+
+def posthoc_weights(kept: Sequence[tuple[float, float]], wanted: tuple[float, float]) -> list[float]:
+    r"""Shares of kept averages whose sum comes nearest to a wanted one, by least squares of the profiles.
+
+    Profiles p(tau) = (gamma + 1) tau^gamma / n^(gamma+1) on [0, n] have the inner product, for n_a <= n_b,
+
+        <p_a, p_b> = (gamma_a + 1)(gamma_b + 1) / (gamma_a + gamma_b + 1) (n_a / n_b)^gamma_b / n_b
+
+    Args:
+        kept: (number of steps n, relative std) of every average there is.
+        wanted: The same of the average to be found.
+
+    Source: arXiv 2312.02696, appendix C.2 (algorithm 3).
+    """
+    n = np.array([steps for steps, _ in kept], dtype=np.float64)
+    gamma = np.array([exponent_of(std) for _, std in kept])
+    target_n, target_gamma = np.array(float(wanted[0])), np.array(exponent_of(wanted[1]))
+    gram = _inner(n[:, None], gamma[:, None], n[None, :], gamma[None, :])
+    right = _inner(n, gamma, target_n, target_gamma)
+    return [float(share) for share in np.linalg.lstsq(gram, right, rcond=None)[0]]
+
+
+def _inner(n_a: np.ndarray, g_a: np.ndarray, n_b: np.ndarray, g_b: np.ndarray) -> np.ndarray:
+    late = np.maximum(n_a, n_b)
+    exponent = np.where(n_a <= n_b, g_b, g_a)
+    return (g_a + 1) * (g_b + 1) / (g_a + g_b + 1) * (np.minimum(n_a, n_b) / late) ** exponent / late
+
+
+def combine(kept: Sequence[Mapping[str, Tensor]], shares: Sequence[float]) -> dict[str, Tensor]:
+    """The weighted sum of sets of tensors, summed in float64; what is not floating is taken from the last."""
+    out = {}
+    for name, last in kept[-1].items():
+        if last.is_floating_point():
+            total = sum(share * tensors[name].double() for share, tensors in zip(shares, kept, strict=True))
+            out[name] = torch.as_tensor(total).to(last.dtype)
+        else:
+            out[name] = last
+    return out

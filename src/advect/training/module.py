@@ -1,0 +1,70 @@
+"""Networks and objective in one module, so that what is wrapped for several processes is all that is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from advect.batch import Batch
+from advect.objectives import Networks, Objective
+from advect.transport import Transport
+
+
+class Outcome(NamedTuple):
+    """What one shard gives: the scalar to differentiate, and detached numbers for the log, all on the device."""
+
+    loss: Tensor
+    per_sample: Tensor
+    t: Tensor | None
+    logs: dict[str, Tensor]
+
+
+class Trained(nn.Module):
+    """All that is trained, called once per shard.
+
+    Args:
+        networks: Trained networks by role; "model" is among them.
+        objective: What is regressed.
+        transport: Source, coupling, interpolant.
+        frozen: Further networks by role (teachers); no part of this module's parameters.
+        averaged: The moving averages by role; no part of this module's parameters.
+        autocast: Arithmetic type inside, or None for that of the weights.
+        compiled: Whether networks run compiled.
+    """
+
+    def __init__(
+        self,
+        networks: Mapping[str, nn.Module],
+        objective: Objective,
+        transport: Transport,
+        *,
+        frozen: Mapping[str, Callable[..., Any]] | None = None,
+        averaged: Mapping[str, nn.Module] | None = None,
+        autocast: torch.dtype | None = None,
+        compiled: bool = False,
+    ) -> None:
+        super().__init__()
+        self.networks = nn.ModuleDict(dict(networks))
+        self.objective = objective
+        run: dict[str, Callable[..., Any]] = {
+            role: torch.compile(net) if compiled else net for role, net in networks.items()
+        }
+        others = {role: net for role, net in run.items() if role != "model"} | dict(frozen or {})
+        # a plain attribute of a plain object: teachers and averages are called, but not registered
+        self._nets = Networks(run["model"], (averaged or {}).get("model"), others, transport)
+        self._autocast = autocast
+
+    def forward(self, batch: Batch, generator: torch.Generator, turn: str = "model") -> Outcome:
+        self._nets.turn = turn
+        if self._autocast is None:
+            loss = self.objective(self._nets, batch, generator)
+        else:
+            with torch.autocast(batch.x1.device.type, self._autocast):
+                loss = self.objective(self._nets, batch, generator)
+        scalar = loss.mean()
+        with torch.no_grad():
+            per_sample = loss.per_sample.detach()
+        return Outcome(scalar, per_sample, loss.t, {name: value.detach() for name, value in loss.logs.items()})
