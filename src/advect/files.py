@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, checksums, and tensors as safetensors. No pickle is read or written."""
+"""Files that are whole or absent: atomic writes, checksums, and tensors as safetensors. Never a pickle."""
 
 from __future__ import annotations
 
