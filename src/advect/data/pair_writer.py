@@ -98,9 +98,9 @@ class PairWriter:
         if sorted(cond) != sorted(self.names):
             raise InputError(f"the pairs come with conditions {sorted(cond)}, but {sorted(self.names)} are declared")
         kind = torch.float16 if self.dtype == "float16" else torch.float32
-        columns = (
-            {"x1": x1.to(kind), **cond} if self.seed is not None else {"x0": x0.to(kind), "x1": x1.to(kind), **cond}
-        )
+        columns = {"x1": x1.to(kind), **cond}
+        if self.seed is None:
+            columns["x0"] = x0.to(kind)
         files: dict[str, Any] = {}
         for name, value in columns.items():
             if not bool(torch.isfinite(value).all()):

@@ -1,0 +1,95 @@
+"""How claims are summarised and decided, and how pages are found."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from advect import systems
+from advect.errors import InputError
+from advect.systems.framework import Claim, Curves, Measured, Outcome, Pictures, Rule, Scatter, Table
+from advect.systems.framework.plots import draw
+from advect.systems.framework.runner import _average, _summary
+
+COMMON = {"scale": "cpu"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "better", "measured", "holds"),
+    [
+        (Rule("improvement", low=8), "lower", Measured(1.0, 8.0), True),
+        (Rule("improvement", low=8), "lower", Measured(1.0, 7.9), False),
+        (Rule("improvement", low=2), "higher", Measured(4.0, 2.0), True),
+        (Rule("improvement", low=2), "higher", Measured(1.0, 2.0), False),
+        (Rule("improvement", high=1.2), "lower", Measured(1.0, 1.1), True),
+        (Rule("improvement", high=1.2), "lower", Measured(1.0, 1.3), False),
+        (Rule("ours", 1.93, 2.1), "higher", Measured(2.0), True),
+        (Rule("ours", 1.93, 2.1), "higher", Measured(1.4), False),
+        (Rule("ours", high=1.0), "lower", Measured(math.nan), False),
+        (Rule("improvement", low=8), "lower", Measured(1.0, None), False),
+    ],
+)
+def test_rule_decides(rule, better, measured, holds):
+    assert rule(measured, better) is holds
+
+
+def test_a_claim_holds_only_if_every_seed_does_and_spread_is_of_the_ratio():
+    claim = Claim("gain", "error", "lower", Rule("improvement", low=2.0), paper=31.0)
+    good = _summary(claim, [Measured(1.0, 4.0, calls=1), Measured(1.0, 2.0)], COMMON)
+    assert good["holds"] is True
+    assert good["ratio"] == pytest.approx((0.25 + 0.5) / 2)
+    assert good["spread"] == pytest.approx(math.sqrt(2) * 0.125)
+    assert (good["ours"], good["baseline"], good["seeds"], good["calls"]) == (1.0, 3.0, 2, 1)
+    assert _summary(claim, [Measured(1.0, 4.0), Measured(1.0, 1.9)], COMMON)["holds"] is False
+    one = _summary(Claim("free", "error", "lower", None), [Measured(3.0)], COMMON)
+    assert (one["holds"], one["ratio"], one["spread"], one["baseline"]) == (None, None, None, None)
+
+
+def test_tables_are_averaged_over_seeds():
+    tables = [Table("t", "T", ("solver", "5"), [("Euler", [a]), ("none", [None])]) for a in (1.0, 3.0)]
+    assert _average(tables)["rows"] == [["Euler", 2.0], ["none", None]]
+
+
+def test_outcome_survives_json_and_is_drawn(tmp_path):
+    outcome = Outcome(
+        {"gain": Measured(1.0, 2.0)},
+        [Curves("c", "C", "x", "y", {"a": ([1.0, 2.0], [3.0, 4.0])}, log="xy")],
+        [Table("t", "T", ("solver", "5"), [("Euler", [1.0])])],
+        [Scatter("s", "S", {"data": [[0.0, 1.0]], "ours": [[1.0, 0.0]]})],
+        [Pictures("p", "P", {"gray": [[[0, 255], [1, 2]]] * 3, "data": [[[9, 9], [9, 9]]]})],
+        ["a note"],
+    )
+    back = Outcome.from_json(json.loads(json.dumps(outcome.to_json())))
+    assert back.values == outcome.values
+    assert back.notes == outcome.notes
+    assert draw([back, back], tmp_path, "cpu") == ["cpu-c.png", "cpu-s.png", "cpu-p.png"]
+    assert all((tmp_path / name).stat().st_size > 1000 for name in ("cpu-c.png", "cpu-s.png", "cpu-p.png"))
+
+
+def test_unknown_slug_names_near_misses():
+    with pytest.raises(InputError, match="no system is called 'rectifid-flow': did you mean rectified-flow"):
+        systems.get("rectifid-flow")
+
+
+def test_what_cannot_be_run_is_refused_before_any_process_starts():
+    with pytest.raises(InputError, match="scale is 'tpu': rectified-flow runs at cpu"):
+        systems.reproduce("rectified-flow", scale="tpu")
+    with pytest.raises(InputError, match="seeds is 0: at least 1"):
+        systems.reproduce("rectified-flow", seeds=0)
+
+
+def test_every_page_is_complete_and_names_importable_parts():
+    pages = systems.all_systems()
+    assert {"principles", "rectified-flow", "stochastic-interpolants"} <= {page.slug for page in pages}
+    for page in pages:
+        assert page.slug in systems.slugs()
+        assert page.title
+        assert page.arxiv
+        assert page.purpose.endswith(".")
+        assert page.claims
+        assert len({claim.name for claim in page.claims}) == len(page.claims)
+        names = [name for parts in page.seat_names().values() for name in parts]
+        assert names
+        assert all(name.startswith("advect.") for name in names)
