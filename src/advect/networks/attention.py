@@ -6,16 +6,12 @@ import logging
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from advect.networks.layers import under_forward_ad, zeroed
 
 log = logging.getLogger(__name__)
 _told = False
-
-
-def under_forward_ad() -> bool:
-    """Whether forward-mode differentiation is on: ``torch.func.jvp`` and its kin, or ``forward_ad.dual_level``."""
-    return forward_ad._current_level >= 0
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, layer: str = "attention") -> Tensor:
@@ -67,8 +63,7 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
         if zero:
-            nn.init.zeros_(self.out.weight)
-            nn.init.zeros_(self.out.bias)
+            zeroed(self.out)
 
     def forward(self, x: Tensor) -> Tensor:
         rows, n, width = x.shape

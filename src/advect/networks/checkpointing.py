@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from advect.networks.attention import under_forward_ad
+from advect.networks.layers import under_forward_ad
 
 
 def run_block(block: nn.Module, *inputs: Any, again: bool) -> Any:

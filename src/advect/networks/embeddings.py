@@ -16,6 +16,7 @@ from advect.broadcasting import per_sample_time
 from advect.conditions import Condition
 from advect.errors import InputError
 from advect.networks.base import NetSpec
+from advect.networks.layers import zeroed
 
 MAX_FREQUENCY = 100.0
 """Highest angular frequency of a time embedding, rad per unit time: finer structure in t only roughens d/dt."""
@@ -62,8 +63,7 @@ class TimeEmbedding(nn.Module):
         self.inner = nn.Linear(self.features, width)
         self.outer = nn.Linear(width, width)
         if zero:
-            nn.init.zeros_(self.outer.weight)
-            nn.init.zeros_(self.outer.bias)
+            zeroed(self.outer)
 
     def forward(self, t: Tensor) -> Tensor:
         return self.outer(nn.functional.silu(self.inner(fourier(t, self.features).to(self.inner.weight.dtype))))

@@ -13,7 +13,7 @@ from advect.networks.attention import SelfAttention, name_layers
 from advect.networks.base import NetSpec, Network
 from advect.networks.checkpointing import run_block
 from advect.networks.embeddings import Embedding
-from advect.networks.norms import GroupNorm
+from advect.networks.layers import GroupNorm, zeroed
 
 
 @dataclass(frozen=True)
@@ -209,11 +209,3 @@ class UNetBlock(nn.Module):
         if self.resample == "up":
             return nn.functional.interpolate(x, scale_factor=2, mode="nearest")
         return x
-
-
-def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
-    """The layer with weights of zero, so that what it closes starts as nothing."""
-    nn.init.zeros_(layer.weight)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
-    return layer

@@ -1,10 +1,26 @@
-"""Normalisations that can be compiled under forward-mode differentiation."""
+"""Small things that the networks share."""
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from typing import TypeVar
 
-from advect.networks.attention import under_forward_ad
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
+
+
+def under_forward_ad() -> bool:
+    """Whether forward-mode differentiation is on: ``torch.func.jvp`` and its kin, or ``forward_ad.dual_level``."""
+    return forward_ad._current_level >= 0
+
+
+def zeroed(layer: Layer) -> Layer:
+    """The layer with weights of zero, so that what it closes starts as nothing."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
 
 
 class GroupNorm(nn.GroupNorm):
