@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from advect.broadcasting import expand_time
-from advect.interpolants.affine import AffineInterpolant
+from advect.interpolants.affine import AffineInterpolant, Number
 from advect.interpolants.base import Point
 
 
@@ -36,6 +36,9 @@ class Linear(AffineInterpolant):
 
     def time_of_half_log_snr(self, half_log_snr: Tensor) -> Tensor:
         return torch.sigmoid(half_log_snr)
+
+    def ends_of_velocity(self, t: Tensor) -> tuple[Number, Number, Number, Number]:
+        return 1.0, 1 - t, 1.0, -t
 
     def sample(self, x0: Tensor, x1: Tensor, t: Tensor, generator: torch.Generator | None = None) -> Point:
         return Point(torch.lerp(x0, x1, expand_time(t, x1)), x1 - x0)
