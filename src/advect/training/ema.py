@@ -11,6 +11,7 @@ Source: "Analyzing and Improving the Training Dynamics of Diffusion Models", arX
 from __future__ import annotations
 
 import copy
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from advect.errors import InputError
 from advect.parts import Part
 
 
+@functools.cache
 def exponent_of(std: float) -> float:
     """gamma of a power-function average of relative standard deviation `std`, in (0, 0.28].
 
@@ -81,11 +83,12 @@ class PowerEMA(EMA):
     def __post_init__(self) -> None:
         if not self.stds:
             raise InputError("stds is empty: name at least one width, like (0.05,)")
-        object.__setattr__(self, "_powers", tuple(exponent_of(std) + 1 for std in self.stds))
+        for std in self.stds:
+            exponent_of(std)  # refuses a width out of range; nothing is kept here, a part is its fields alone
 
     def decays(self, step: int) -> tuple[float, ...]:
         keep = step / (step + 1)
-        return tuple(keep**power for power in self._powers)  # pyright: ignore[reportAttributeAccessIssue]
+        return tuple(keep ** (exponent_of(std) + 1) for std in self.stds)
 
     @property
     def snapshot_every(self) -> int | None:
