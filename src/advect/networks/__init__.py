@@ -1,9 +1,9 @@
 """Networks and wrappers of their outputs."""
 
-from advect.networks.attention import attention
+from advect.networks.attention import SelfAttention, attend
 from advect.networks.base import NetSpec, Network
 from advect.networks.dit import DiT
 from advect.networks.mlp import MLP
 from advect.networks.unet import UNet
 
-__all__ = ["MLP", "DiT", "NetSpec", "Network", "UNet", "attention"]
+__all__ = ["MLP", "DiT", "NetSpec", "Network", "SelfAttention", "UNet", "attend"]

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 _told = False
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, layer: str = "attention") -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, layer: str = "attention") -> Tensor:
     r"""softmax(q k^T / sqrt(d)) v by the fastest kernel that can be differentiated here.
 
     The fused kernels, on CPU and GPU, have no forward mode; under it the math kernel is used, which gives the same
@@ -69,7 +69,7 @@ class SelfAttention(nn.Module):
         rows, n, width = x.shape
         qkv = self.qkv(x).reshape(rows, n, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        return self.out(attention(q, k, v, self.label).transpose(1, 2).reshape(rows, n, width))
+        return self.out(attend(q, k, v, self.label).transpose(1, 2).reshape(rows, n, width))
 
 
 def name_layers(network: nn.Module) -> None:
