@@ -1,6 +1,49 @@
 """How it is integrated."""
 
+from advect.solvers.adams import AB2
+from advect.solvers.adaptive import AdaptiveResult, DormandPrince, NotReached
 from advect.solvers.base import Context, GridLike, Solver, Trajectory
-from advect.solvers.runge_kutta import Euler, Heun, RungeKutta
+from advect.solvers.ddim import DDIM, DPMpp2S, EDMHeun
+from advect.solvers.flow_maps import FlowMapJumps
+from advect.solvers.multistep import DPMpp2M, DPMpp3M
+from advect.solvers.noise_levels import ConstantNoise, NoiseLevel, ReverseNoise, SinSquaredNoise, SourceNoise
+from advect.solvers.renewal import AncestralDDIM, NoiseRefresh, Overshooting, RectifiedSDE, SDEDPMpp
+from advect.solvers.runge_kutta import RK4, Euler, EulerLast, Heun, Midpoint, RungeKutta
+from advect.solvers.sde import EulerMaruyama, StochasticHeun
+from advect.solvers.unipc import UniPC
 
-__all__ = ["Context", "Euler", "GridLike", "Heun", "RungeKutta", "Solver", "Trajectory"]
+__all__ = [
+    "AB2",
+    "DDIM",
+    "RK4",
+    "AdaptiveResult",
+    "AncestralDDIM",
+    "ConstantNoise",
+    "Context",
+    "DPMpp2M",
+    "DPMpp2S",
+    "DPMpp3M",
+    "DormandPrince",
+    "EDMHeun",
+    "Euler",
+    "EulerLast",
+    "EulerMaruyama",
+    "FlowMapJumps",
+    "GridLike",
+    "Heun",
+    "Midpoint",
+    "NoiseLevel",
+    "NoiseRefresh",
+    "NotReached",
+    "Overshooting",
+    "RectifiedSDE",
+    "ReverseNoise",
+    "RungeKutta",
+    "SDEDPMpp",
+    "SinSquaredNoise",
+    "Solver",
+    "SourceNoise",
+    "StochasticHeun",
+    "Trajectory",
+    "UniPC",
+]

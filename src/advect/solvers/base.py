@@ -53,6 +53,11 @@ def nodes(grid: GridLike, interpolant: Interpolant | None = None) -> tuple[list[
     return [float(t) for t in grid], ()
 
 
+def working_precision(x: Tensor) -> Tensor:
+    """The state in float32 at least, whatever the network computes in."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
 class _At:
     """A bound model at one step of the run: tells it where it is, and counts the stages."""
 
@@ -70,8 +75,17 @@ class _At:
 class Solver(Part, ABC):
     """Carries a state along a field over a grid."""
 
+    @property
+    def stochastic(self) -> bool:
+        """Whether steps draw noise: such a solver has no inverse and no likelihood of its own."""
+        return False
+
     def check(self, context: Context) -> None:
         """Refuse, before any call, a context that this solver cannot work in (no score, no affine path)."""
+
+    def landmarks(self, times: list[float], every: bool) -> list[float]:
+        """The times to stop at; an adaptive solver needs `every` one only to record or to project."""
+        return times
 
     @abstractmethod
     def step(
@@ -132,8 +146,8 @@ class Solver(Part, ABC):
         f = bind(f, run)
         self.check(context)
         times, breaks = nodes(grid, context.interpolant)
-        if x.dtype in (torch.float16, torch.bfloat16):
-            x = x.float()
+        times = self.landmarks(times, record or project is not None)
+        x = working_precision(x)
         places = not isinstance(f, Bound)  # a plain callable does not ask where it is
         recorder = _Recorder(f) if record else None
         states = [x] if record else []

@@ -49,9 +49,52 @@ class Euler(RungeKutta):
 
 
 @dataclass(frozen=True)
+class Midpoint(RungeKutta):
+    """x' = x + h f(x + h/2 f(x, r), r + h/2). Order 2, two calls a step; never looks at the end of a step."""
+
+    a = ((), (0.5,))
+    b = (0.0, 1.0)
+    c = (0.0, 0.5)
+
+
+@dataclass(frozen=True)
 class Heun(RungeKutta):
     """Trapezoid with an Euler predictor. Order 2, two calls a step."""
 
     a = ((), (1.0,))
     b = (0.5, 0.5)
     c = (0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class RK4(RungeKutta):
+    """The classical rule. Order 4, four calls a step."""
+
+    a = ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0))
+    b = (1 / 6, 1 / 3, 1 / 3, 1 / 6)
+    c = (0.0, 0.5, 0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class EulerLast(Solver):
+    """Another solver, whose step into t=1 is Euler: n steps of Heun then make 2n-1 calls, none of them at t=1.
+
+    Args:
+        solver: Takes every other step.
+    """
+
+    solver: Solver = Heun()
+
+    @property
+    def stochastic(self) -> bool:
+        return self.solver.stochastic
+
+    def check(self, context: Context) -> None:
+        self.solver.check(context)
+
+    def step(
+        self, f: Callable[..., Tensor], x: Tensor, r: float, t: float, carry: Any, run: Run, context: Context
+    ) -> tuple[Tensor, Any]:
+        if t == 1.0:
+            return x.add(f(x, r), alpha=t - r), None
+        return self.solver.step(f, x, r, t, carry, run, context)

@@ -2,6 +2,17 @@
 
 from advect.times.base import Grid, TimeDensity
 from advect.times.densities import Uniform
-from advect.times.grids import TimeGrid
+from advect.times.grids import BetaGrid, CustomGrid, EDMGrid, LogSNRGrid, Reversed, ShiftedGrid, TimeGrid
 
-__all__ = ["Grid", "TimeDensity", "TimeGrid", "Uniform"]
+__all__ = [
+    "BetaGrid",
+    "CustomGrid",
+    "EDMGrid",
+    "Grid",
+    "LogSNRGrid",
+    "Reversed",
+    "ShiftedGrid",
+    "TimeDensity",
+    "TimeGrid",
+    "Uniform",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,9 @@ class TimeDensity(Part, ABC):
 
 
 class Grid(Part, ABC):
-    """The times a solver steps through."""
+    """The times a solver steps through, `steps` of them after the first."""
+
+    steps: int
 
     @abstractmethod
     def times(self, interpolant: AffineInterpolant | None = None) -> list[float]:
@@ -40,3 +43,7 @@ class Grid(Part, ABC):
     def breaks(self) -> tuple[int, ...]:
         """Indices of nodes where a multistep rule starts anew."""
         return ()
+
+    def with_steps(self, steps: int) -> Grid:
+        """The same grid with another number of steps."""
+        return dataclasses.replace(self, steps=steps)  # pyright: ignore[reportArgumentType, reportCallIssue]
