@@ -12,7 +12,7 @@ import importlib
 import inspect
 import types
 import typing
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -22,7 +22,13 @@ Config = dict[str, Any]
 
 
 class Part:
-    """A member of a seat, made from plain values and other parts."""
+    """A member of a seat, made from plain values and other parts.
+
+    `runs_foreign_code` says that an argument names code outside advect that the part will run: a config that is not
+    trusted may not build it.
+    """
+
+    runs_foreign_code: ClassVar[bool] = False
 
     def init_args(self) -> dict[str, Any]:
         """The constructor arguments by name: here, the fields of a frozen dataclass."""
@@ -118,6 +124,11 @@ def _resolve(path: str, trusted: bool) -> type:
         not trusted and not cls.__module__.startswith("advect.")
     ):
         raise InputError(f"the config names {path}, which is not a part of advect")
+    if cls.runs_foreign_code and not trusted:
+        raise InputError(
+            f"the config names {path}, which runs code outside advect: if you trust its author, pass "
+            "trust_remote_code=True"
+        )
     return cls
 
 

@@ -24,7 +24,7 @@ FOLDER = Path(__file__).parent / "builtin"
 TILE = 32
 
 
-def _rows(split: Any) -> dict[Split, Tensor]:
+def _rows(split: Any) -> dict[str, Tensor]:
     of_row = torch.as_tensor(split)
     return {name: (of_row == number).nonzero().flatten() for number, name in enumerate(SPLITS)}
 

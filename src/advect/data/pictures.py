@@ -93,14 +93,15 @@ class Pictures:
         self.resize: Resize = resize
         self.size = (size, size) if isinstance(size, int) else size
         if self.size is not None and min(self.size) < 1:
-            raise InputError(f"size is {size}: pictures are brought to a height and width of 1 or more")
+            raise InputError(f"resolution is {size}: pictures are brought to a height and width of 1 or more")
         seen = in_threads(lambda i: look(names[i], read(i)), range(len(names)))
         if self.size is None and len({(height, width) for height, width, _ in seen}) > 1:
             first = seen[0][:2]
             other = next(i for i, (height, width, _) in enumerate(seen) if (height, width) != first)
             raise InputError(
                 f"{origin}: pictures differ in size, {names[0]} is {first[1]}x{first[0]} and {names[other]} is "
-                f"{seen[other][1]}x{seen[other][0]}: set size=64 or the like, with resize='crop', 'pad' or 'stretch'"
+                f"{seen[other][1]}x{seen[other][0]}: set resolution=64 or the like, "
+                "and resize='crop', 'pad' or 'stretch'"
             )
         height, width = self.size or seen[0][:2]
         self.shape = (len(names), 1 if all(mode in GREY_MODES for *_, mode in seen) else 3, height, width)

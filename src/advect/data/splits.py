@@ -12,7 +12,7 @@ from advect.randomness import generator, randperm
 SPLITS: tuple[Split, Split, Split] = ("train", "validation", "test")
 
 
-def carve(rows: Tensor, labels: Tensor | None, fractions: dict[Split, float], seed: int) -> dict[Split, Tensor]:
+def carve(rows: Tensor, labels: Tensor | None, fractions: dict[str, float], seed: int) -> dict[str, Tensor]:
     """Hold out fractions of `rows`, of each class alike if there are labels; what is left is for training.
 
     Args:
@@ -35,7 +35,7 @@ def carve(rows: Tensor, labels: Tensor | None, fractions: dict[Split, float], se
     else:
         of_row = labels[shuffled]
         groups = [shuffled[of_row == label] for label in of_row.unique()]
-    held: dict[Split, list[Tensor]] = {name: [] for name in ("train", *fractions)}
+    held: dict[str, list[Tensor]] = {name: [] for name in ("train", *fractions)}
     for group in groups:
         start = 0
         for name, fraction in fractions.items():
@@ -47,8 +47,8 @@ def carve(rows: Tensor, labels: Tensor | None, fractions: dict[Split, float], se
 
 
 def split_rows(
-    sizes: dict[Split, int], labels: Tensor | None, fractions: dict[Split, float], seed: int
-) -> dict[Split, Tensor]:
+    sizes: dict[str, int], labels: Tensor | None, fractions: dict[str, float], seed: int
+) -> dict[str, Tensor]:
     """Rows by split where the splits lie one behind the other; one that is absent is carved from training.
 
     Args:
@@ -57,10 +57,10 @@ def split_rows(
         fractions: What to hold out of training for a split that is not in `sizes`.
         seed: Of the permutation.
     """
-    rows: dict[Split, Tensor] = {}
+    rows: dict[str, Tensor] = {}
     start = 0
     for name, size in sizes.items():
         rows[name] = torch.arange(start, start + size)
         start += size
-    wanted: dict[Split, float] = {name: fraction for name, fraction in fractions.items() if name not in rows}
+    wanted: dict[str, float] = {name: fraction for name, fraction in fractions.items() if name not in rows}
     return {**rows, **carve(rows["train"], labels, wanted, seed)}

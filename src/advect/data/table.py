@@ -38,7 +38,7 @@ class Table:
 
     origin: str
     x1: Tensor | Pictures
-    rows: dict[Split, Tensor]
+    rows: dict[str, Tensor]
     labels: Tensor | None = None
     class_names: tuple[str, ...] | None = None
     vectors: dict[str, Tensor] = field(default_factory=dict)

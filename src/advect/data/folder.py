@@ -1,0 +1,112 @@
+"""A folder of pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from advect.data.pictures import SUFFIXES, Pictures, Resize
+from advect.data.splits import split_rows
+from advect.data.table import Table, TableData
+from advect.errors import InputError
+
+NAMES: dict[str, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "validation": ("validation", "val", "valid"),
+    "test": ("test", "testing"),
+}
+
+
+@dataclass(frozen=True)
+class ImageFolder(TableData):
+    """Picture files in a folder; folders inside it are classes, named and sorted by name.
+
+    ``photos/cat/1.jpg``, or ``photos/train/cat/1.jpg`` with ``train``, ``validation`` (or ``val``) and ``test``; a
+    split without its own folder is carved from training, each class alike. Transparent pictures are laid on white,
+    photographs turned upright; pictures are grey if all files are.
+
+    Args:
+        path: The folder.
+        resolution: Height and width of all pictures, one number or two; None: they must have one size already.
+        resize: How a picture comes to that size: cut the middle, pad with white, or stretch.
+        labels: Whether folders are classes (if there are two or more).
+        validation: Share held out for validation if there is no such folder, in [0, 1).
+        test: Share held out for testing if there is no such folder, in [0, 1).
+        split_seed: Seed of what is held out.
+        memory_gb: Decoded pictures stay in memory if they take no more than this; else they are decoded per batch.
+    """
+
+    path: str
+    resolution: int | tuple[int, int] | None = None
+    resize: Resize = "crop"
+    labels: bool = True
+    validation: float = 0.1
+    test: float = 0.1
+    split_seed: int = 0
+    memory_gb: float = 4.0
+
+    def _read(self) -> Table:
+        root = Path(self.path)
+        if not root.is_dir():
+            raise InputError(f"{root} is not a folder: give the folder that holds the pictures")
+        published = {split: found for split in NAMES if (found := _subfolder(root, split)) is not None}
+        folders: dict[str, Path] = published if "train" in published else {"train": root}
+        files = {split: _pictures(folder) for split, folder in folders.items()}
+        every = [file for found in files.values() for file in found]
+        of_file = [_class(file, folders[split]) for split, found in files.items() for file in found]
+        classes = _classes(root, of_file) if self.labels else None
+        labels = None if classes is None else torch.tensor([classes.index(name) for name in of_file])
+        pictures = Pictures(
+            [str(file) for file in every],
+            lambda number: every[number].read_bytes(),
+            self.resolution,
+            self.resize,
+            self.path,
+        )
+        fractions: dict[str, float] = {"validation": self.validation, "test": self.test}
+        return Table(
+            self.path,
+            pictures.loaded(self.memory_gb),
+            split_rows({split: len(found) for split, found in files.items()}, labels, fractions, self.split_seed),
+            labels,
+            classes,
+            kind="image",
+        )
+
+
+def _subfolder(root: Path, split: str) -> Path | None:
+    return next((root / name for name in NAMES[split] if (root / name).is_dir()), None)
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """All picture files below a folder, sorted; hidden files are passed over."""
+    files = [
+        file
+        for file in sorted(folder.rglob("*"))
+        if file.suffix.lower() in SUFFIXES and file.is_file() and not file.name.startswith(".")
+    ]
+    if not files:
+        raise InputError(
+            f"{folder} holds no pictures ({', '.join(SUFFIXES[:4])}, ...): give the folder that holds them"
+        )
+    return files
+
+
+def _class(file: Path, folder: Path) -> str:
+    """The folder right below the split's folder, or nothing if the file lies in that itself."""
+    inside = file.relative_to(folder).parts
+    return inside[0] if len(inside) > 1 else ""
+
+
+def _classes(root: Path, of_file: list[str]) -> tuple[str, ...] | None:
+    names = tuple(sorted(set(of_file)))
+    if len(names) == 1:
+        return None
+    if "" in names:
+        raise InputError(
+            f"{root} holds pictures both in folders ({names[1]}, ...) and beside them: sort all into class folders, or "
+            "set labels=False"
+        )
+    return names
