@@ -1,0 +1,120 @@
+"""What commands share: opening a flow by folder or name, its classes, and the options that change how it is sampled."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from advect.conditions import ClassLabel
+from advect.errors import InputError
+from advect.flow import Flow
+from advect.guidance import Guidance
+from advect.solvers import Solver
+from advect.sources import Source
+from advect.times import Grid
+
+ASSETS = Path(__file__).parents[1] / "assets"
+
+
+def open_flow(path: str, trust_remote_code: bool = False) -> Flow:
+    """Open a saved flow: its folder, the run folder around it, or the name of one that ships with advect."""
+    return Flow.from_pretrained(flow_folder(path), trust_remote_code=trust_remote_code)
+
+
+def flow_folder(path: str) -> Path:
+    """Where the flow.json is: in the folder, in its `flow/`, or in its newest checkpoint that has one."""
+    folder = Path(path)
+    candidates = [folder, folder / "flow", *sorted(folder.glob("checkpoints/*/flow"), reverse=True)]
+    candidates.append(ASSETS / f"{path}-flow")
+    for candidate in candidates:
+        if (candidate / "flow.json").is_file():
+            return candidate
+    shipped = sorted(found.name.removesuffix("-flow") for found in ASSETS.glob("*-flow"))
+    raise InputError(
+        f"there is no flow at {path}: give the folder of a run, a folder with a flow.json"
+        + (f", or one that ships with advect ({', '.join(shipped)})" if shipped else "")
+    )
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to sample; what is not given is as the flow keeps it.
+
+    Args:
+        solver: How it is integrated (class name, arguments after it: ``--solver AdaptiveDopri5 --solver.rtol 1e-4``).
+        steps: Number of steps of the grid.
+        grid: At which times (class name).
+        guidance: How it is steered: one rule or a list of them.
+        source: Who is at t=0.
+        cond: What it is told, by name: ``--cond.label 3`` for all, a class by its name, ``each`` for all classes in
+            turn (sample i gets class i modulo their number), or ``none`` for the null condition.
+        seed: Sample i depends on the seed and i alone.
+        batch_size: Samples integrated together.
+        device: "auto" takes a GPU if there is one.
+        trust_remote_code: Whether classes outside advect that the flow names may be imported.
+    """
+
+    solver: Solver | None = None
+    steps: int | None = None
+    grid: Grid | None = None
+    guidance: Guidance | list[Guidance] | None = None
+    source: Source | None = None
+    cond: dict[str, str | int | float | list[float]] = field(default_factory=dict)
+    seed: int = 0
+    batch_size: int = 256
+    device: str = "auto"
+    trust_remote_code: bool = False
+
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments of :meth:`Flow.sample`, conditions apart."""
+        rules = tuple(self.guidance) if isinstance(self.guidance, list) else self.guidance
+        return {
+            "solver": self.solver,
+            "steps": self.steps,
+            "grid": self.grid,
+            "guidance": rules,
+            "source": self.source,
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+        }
+
+
+def conditions_for(flow: Flow, given: dict[str, Any], first: int, n: int) -> dict[str, Any]:
+    """Values of the conditions of the samples `first`, ..., `first + n - 1`.
+
+    A condition that is not given is null if the flow was trained with dropping it; a class label that never was
+    dropped runs through all classes in turn.
+    """
+    out: dict[str, Any] = {}
+    dropped = {name for names in flow.conditions.drop for name in names.split(",")}
+    for item in flow.conditions.items:
+        value = given.get(item.name)
+        if value is None and isinstance(item, ClassLabel) and item.name not in dropped:
+            value = "each"
+        if value is None or value == "none":
+            continue
+        if isinstance(item, ClassLabel):
+            out[item.name] = _labels(flow, item, value, first, n)
+        else:
+            out[item.name] = torch.as_tensor(value, dtype=torch.float32)
+    for name in given:
+        flow.conditions[name]  # names the conditions there are
+    return out
+
+
+def _labels(flow: Flow, item: ClassLabel, value: Any, first: int, n: int) -> Tensor | int:
+    if value == "each":
+        return (torch.arange(n) + first) % item.classes
+    if isinstance(value, str) and not value.lstrip("-").isdigit():
+        names = list(flow.record.get("class_names") or [])
+        if value in names:
+            return names.index(value)
+        near = difflib.get_close_matches(value, names, 3, 0.4)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"give a number from 0 to {item.classes - 1}"
+        raise InputError(f"cond.{item.name} is {value!r}, which is no class of this flow: {hint}")
+    return int(value)
