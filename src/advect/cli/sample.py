@@ -78,10 +78,8 @@ def target(out: str | None, kind: str | None, flow_path: str, flow: Flow) -> tup
     picture = len(flow.shape) == 3 and flow.codec.decode(torch.zeros(1, *flow.shape)).shape[1] in (1, 3)
     if out is None:
         kind = kind or ("png" if picture else "npz")
-        parent = (
-            Path(flow_path) if Path(flow_path).is_dir() else flow_folder(flow_path).name and Path("runs") / flow_path
-        )
-        out = str(Path(parent) / ("samples" if kind == "png" else f"samples.{kind}"))
+        beside = Path(flow_path) if Path(flow_path).is_dir() else Path("runs") / flow_path  # a shipped flow has a name
+        out = str(beside / ("samples" if kind == "png" else f"samples.{kind}"))
     path = Path(out)
     named = path.suffix.lstrip(".") if path.suffix in (".npz", ".npy") else "png"
     kind = kind or (named if named != "png" or picture else "npz")
