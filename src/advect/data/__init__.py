@@ -12,16 +12,19 @@ from advect.data.folder import ImageFolder
 from advect.data.huggingface import HuggingFace
 from advect.data.idx import Idx
 from advect.data.pairs import StoredPairs
+from advect.data.planar import Checkerboard, EightGaussians
 from advect.data.tensors import Tensors
 from advect.data.webdataset import WebDataset
 
 __all__ = [
     "Arrays",
     "Augmentation",
+    "Checkerboard",
     "Cifar10",
     "Clothing",
     "Data",
     "Digits",
+    "EightGaussians",
     "Emoji",
     "FromCallable",
     "HorizontalFlip",
