@@ -5,6 +5,7 @@ from advect.solvers.adaptive import AdaptiveResult, DormandPrince, NotReached
 from advect.solvers.base import Context, GridLike, Solver, Trajectory
 from advect.solvers.ddim import DDIM, DPMpp2S, EDMHeun
 from advect.solvers.flow_maps import FlowMapJumps
+from advect.solvers.likelihood import bits_per_dim, dequantise, encode, log_prob, sde_log_prob
 from advect.solvers.multistep import DPMpp2M, DPMpp3M
 from advect.solvers.noise_levels import ConstantNoise, NoiseLevel, ReverseNoise, SinSquaredNoise, SourceNoise
 from advect.solvers.renewal import AncestralDDIM, NoiseRefresh, Overshooting, RectifiedSDE, SDEDPMpp
@@ -46,4 +47,9 @@ __all__ = [
     "StochasticHeun",
     "Trajectory",
     "UniPC",
+    "bits_per_dim",
+    "dequantise",
+    "encode",
+    "log_prob",
+    "sde_log_prob",
 ]

@@ -1,0 +1,113 @@
+r"""Derivatives of fields: directional ones (exact and by differences) and the divergence (exact and estimated).
+
+The divergence of a field v at x (B, *shape) is taken per sample, div_b = sum_i d v_bi / d x_bi; it means that only if
+samples do not see each other (no batch normalisation, no attention across the batch).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from advect.randomness import rand, randn_like
+
+Probe = Literal["rademacher", "gaussian"]
+
+
+def jvp(f: Callable[..., Any], primals: tuple[Tensor, ...], tangents: tuple[Tensor, ...]) -> tuple[Any, Any]:
+    r"""Return f(*primals) and its derivative along the tangents, sum_k (df/dp_k) w_k, in one forward pass.
+
+    Args:
+        f: Any callable, also one around a module: ``lambda x, r, t: net(x, r, t, **cond)``.
+        primals: Where.
+        tangents: Along what, shaped like the primals.
+    """
+    return torch.func.jvp(f, primals, tangents)  # pyright: ignore[reportReturnType]
+
+
+def central_difference(
+    f: Callable[..., Tensor], primals: tuple[Tensor, ...], tangents: tuple[Tensor, ...], step: float | None = None
+) -> Tensor:
+    r"""[f(p + step w) - f(p - step w)] / (2 step): where forward-mode derivatives are not to be had. Error step^2.
+
+    Args:
+        f: Any callable.
+        primals: Where.
+        tangents: Along what, shaped like the primals.
+        step: Step; None takes the cube root of the type's resolution (5e-3 in float32, 6e-6 in float64).
+    """
+    h = torch.finfo(primals[0].dtype).eps ** (1 / 3) if step is None else step
+    pairs = list(zip(primals, tangents, strict=True))
+    ahead = f(*[p.add(w, alpha=h) for p, w in pairs])
+    behind = f(*[p.sub(w, alpha=h) for p, w in pairs])
+    return (ahead - behind) / (2 * h)
+
+
+def draw_probe(x: Tensor, kind: Probe = "rademacher", generator: torch.Generator | None = None) -> Tensor:
+    """A probe for :func:`hutchinson`: signs ("rademacher", least variance) or normal numbers, shape of x."""
+    if kind == "gaussian":
+        return randn_like(x, generator)
+    return rand(x.shape, generator, dtype=x.dtype, device=x.device).round_().mul_(2).sub_(1)
+
+
+def _watched(x: Tensor) -> Tensor:
+    return x if x.requires_grad else x.detach().requires_grad_()
+
+
+def _pull(v: Tensor, x: Tensor, weight: Tensor, keep: bool, create: bool) -> Tensor:
+    """The gradient of (weight * v).sum() in x."""
+    return torch.autograd.grad(v, x, weight, retain_graph=keep or create, create_graph=create, materialize_grads=True)[
+        0
+    ]
+
+
+def divergence(f: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Return v = f(x) and its exact divergence (B,): one forward pass and one backward pass per coordinate.
+
+    Gradients flow through both results when gradients are on. The passes are not batched: fused activations have
+    no batched backward, and one after the other is faster and lighter (measured at 2, 16 and 64 dimensions).
+
+    Args:
+        f: The field at a fixed time, x -> v, samples independent of each other.
+        x: State (B, *shape).
+    """
+    create = torch.is_grad_enabled()
+    with torch.enable_grad():
+        x = _watched(x)
+        v = f(x)
+        if not v.requires_grad:
+            return v, v.new_zeros(x.shape[0])
+        flat = v.reshape(x.shape[0], -1)
+        size = flat.shape[1]
+        total = None
+        for i, unit in enumerate(torch.eye(size, dtype=v.dtype, device=v.device).unbind()):
+            column = _pull(flat, x, unit.expand_as(flat), i < size - 1, create).reshape(x.shape[0], -1)[:, i]
+            total = column if total is None else total + column
+    assert total is not None
+    return (v, total) if create else (v.detach(), total)
+
+
+def hutchinson(f: Callable[[Tensor], Tensor], x: Tensor, probe: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Return v = f(x) and the estimate probe . (dv/dx) probe of its divergence (B,), in one forward and backward pass.
+
+    Unbiased over probes; keep one probe over a whole solve, so that the solver sees a smooth field.
+
+    Args:
+        f: The field at a fixed time, x -> v, samples independent of each other.
+        x: State (B, *shape).
+        probe: Zero-mean, unit-variance numbers of x's shape (:func:`draw_probe`).
+
+    Source: FFJORD, arXiv 1810.01367, section 3.1.
+    """
+    create = torch.is_grad_enabled()
+    with torch.enable_grad():
+        x = _watched(x)
+        v = f(x)
+        if not v.requires_grad:
+            return v, v.new_zeros(x.shape[0])
+        pulled = _pull(v, x, probe.to(v.dtype), False, create)
+    estimate = torch.linalg.vecdot(pulled.flatten(1), probe.flatten(1))
+    return (v, estimate) if create else (v.detach(), estimate)
