@@ -1,49 +1,63 @@
 """advect: generative transport with flow matching, diffusion and flow maps.
 
 Convention, everywhere: t=0 is the source, t=1 the data, v = dx/dt, batch first.
+
+Names are imported when first used, so that `import advect` costs next to nothing over `import torch`.
 """
 
-from importlib import metadata as _metadata
+from importlib import import_module as _import_module
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
-from advect import (
-    codecs,
-    conditions,
-    couplings,
-    guidance,
-    interpolants,
-    metrics,
-    networks,
-    objectives,
-    oracles,
-    solvers,
-    sources,
-    times,
-)
-from advect.batch import Batch
-from advect.errors import InputError, MissingExtra
-from advect.fields import FlowMap, Run, Step, bind
-from advect.flow import Flow
-from advect.networks import NetSpec
-from advect.parts import Part
-from advect.sampler import Sampler
-from advect.transport import Transport
-
 if _TYPE_CHECKING:
+    from advect import (
+        codecs,
+        conditions,
+        couplings,
+        data,
+        diagnostics,
+        distillation,
+        encoders,
+        guidance,
+        interpolants,
+        metrics,
+        networks,
+        objectives,
+        oracles,
+        report,
+        solvers,
+        sources,
+        systems,
+        times,
+        training,
+    )
+    from advect.batch import Batch
+    from advect.errors import InputError, MissingExtra
+    from advect.fields import FlowMap, Run, Step, bind
+    from advect.flow import Flow
+    from advect.networks import NetSpec
+    from advect.parts import Part
+    from advect.sampler import Sampler
     from advect.training import train
+    from advect.transport import Transport
 
-__version__ = _metadata.version("advect")
+    __version__: str
 
-
-def __getattr__(name: str) -> _Any:
-    """`advect.train`, imported when first used: importing advect costs no more than its core."""
-    if name == "train":
-        from advect.training import train
-
-        return train
-    raise AttributeError(f"module 'advect' has no attribute {name!r}")
-
+_HOME = {
+    "Batch": "batch",
+    "Flow": "flow",
+    "FlowMap": "fields",
+    "InputError": "errors",
+    "MissingExtra": "errors",
+    "NetSpec": "networks",
+    "Part": "parts",
+    "Run": "fields",
+    "Sampler": "sampler",
+    "Step": "fields",
+    "Transport": "transport",
+    "bind": "fields",
+    "train": "training",
+}
 
 __all__ = [
     "Batch",
@@ -61,14 +75,39 @@ __all__ = [
     "codecs",
     "conditions",
     "couplings",
+    "data",
+    "diagnostics",
+    "distillation",
+    "encoders",
     "guidance",
     "interpolants",
     "metrics",
     "networks",
     "objectives",
     "oracles",
+    "report",
     "solvers",
     "sources",
+    "systems",
     "times",
     "train",
+    "training",
 ]
+
+
+def __getattr__(name: str) -> _Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("advect")
+    if name in _HOME:
+        value = getattr(_import_module(f"advect.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
+    if name in __all__:
+        return _import_module(f"advect.{name}")
+    raise AttributeError(f"module 'advect' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

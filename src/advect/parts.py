@@ -66,7 +66,7 @@ def class_path(cls: type) -> str:
     names = cls.__module__.split(".")
     for end in range(1, len(names)):
         module = importlib.import_module(".".join(names[:end]))
-        if names[0] == "advect" and module.__dict__.get(cls.__qualname__) is cls:
+        if names[0] == "advect" and getattr(module, cls.__qualname__, None) is cls:
             return f"{'.'.join(names[:end])}.{cls.__qualname__}"
     return f"{cls.__module__}.{cls.__qualname__}"
 
