@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
-from advect.codecs import Codec, Identity
+from advect.codecs import Codec
 from advect.conditions import Conditions
 from advect.data.base import Data
 from advect.flow import Flow
 from advect.networks import NetSpec
-from advect.objectives import FlowMatching, Objective
-from advect.training.inputs import as_conditions, as_data, as_network, fit_codec
-from advect.training.loop import Job, Trainer
+from advect.objectives import Objective
+from advect.sampler import Sampler
 from advect.training.monitor import Monitor
-from advect.training.processes import Processes
+from advect.training.prepare import prepare
+from advect.training.running import run_job
 from advect.training.settings import TrainSettings
 from advect.transport import Transport
 
@@ -31,11 +31,14 @@ def train(
     codec: Codec | None = None,
     conditions: Conditions | None = None,
     drop: float | dict[str, float] | None = None,
+    sampler: Sampler | None = None,
+    others: Mapping[str, Any] | None = None,
     settings: TrainSettings | None = None,
     seed: int = 0,
+    stage: str = "train",
     folder: str | os.PathLike[str] | None = None,
     resume: bool = True,
-    start_from: str | os.PathLike[str] | None = None,
+    start_from: str | os.PathLike[str] | Flow | None = None,
     monitor: Monitor | None = None,
     **overrides: Any,
 ) -> Flow:
@@ -48,15 +51,19 @@ def train(
             a :class:`~advect.data.Data`.
         objective: What is regressed; flow matching by default.
         transport: Source, coupling and interpolant; Gaussian, independent and straight by default.
-        codec: Between data and state; one that is fitted on data is fitted here.
+        codec: Between data and state; one that is fitted on data is fitted here, unless it was.
         conditions: What the network is told; by default all that comes with the data.
         drop: Probability with which all conditions are dropped together, or one per set of names; a network told
             so can be guided.
+        sampler: How the Flow is sampled by default.
+        others: Further networks by role, as the objective needs them: a network or class, a Flow, or the folder of a
+            saved one. Trained ones end in ``flow.others``.
         settings: How it runs.
         seed: Same seed, same numbers.
+        stage: Name of this training, part of every seed: two stages of one run draw different numbers.
         folder: Where checkpoints and logs go; None trains in memory.
         resume: Whether a folder that holds a checkpoint is continued.
-        start_from: A saved Flow or run folder whose weights are the start.
+        start_from: A Flow, or the folder of one or of a run, whose weights are the start.
         monitor: Who watches.
         **overrides: Single settings, like ``steps=2000, lr=3e-4``.
 
@@ -64,28 +71,22 @@ def train(
         The Flow, with the averaged weights if there is an average.
 
     Raises:
-        InputError: If an argument does not fit; the sentence names it and the mend.
+        InputError: If an argument does not fit; the sentence names it and the mend. No folder is made then.
     """
-    settings = (TrainSettings() if settings is None else settings).but(**overrides)
-    data = as_data(data)
-    objective = FlowMatching() if objective is None else objective
-    transport = Transport() if transport is None else transport
-    codec = Identity() if codec is None else codec
-    conditions = as_conditions(data, conditions, drop)
-    fit_codec(codec, data, seed)
-    model = as_network(network, data, codec, conditions, objective, seed)
-    job = Job(
-        {"model": model},
+    job, config = prepare(
+        network,
         data,
-        objective,
-        transport,
-        codec,
-        conditions,
-        settings,
+        objective=objective,
+        transport=transport,
+        codec=codec,
+        conditions=conditions,
+        drop=drop,
+        sampler=sampler,
+        others=others,
+        settings=(TrainSettings() if settings is None else settings).but(**overrides),
         seed=seed,
-        monitor=Monitor() if monitor is None else monitor,
+        stage=stage,
+        start_from=start_from,
+        monitor=monitor,
     )
-    trainer = Trainer(job, Processes(settings.device))
-    trainer.run()
-    best = trainer.averages.networks()["model"] if trainer.averages is not None else model.eval()
-    return Flow(best, transport, codec, conditions, shape=codec.latent_shape(data.shape))
+    return run_job(job, config, folder, resume=resume)

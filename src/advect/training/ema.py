@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,12 +107,22 @@ class Averages:
         self.rule = rule
         count = len(rule.decays(0))
         self.copies = [{role: _frozen_copy(net) for role, net in networks.items()} for _ in range(count)]
-        self._live: list[Tensor] = [p for net in networks.values() for p in net.parameters()]
-        self._live_buffers = [b for net in networks.values() for b in net.buffers()]
-        self._averaged: list[list[Tensor]] = [
-            [p for net in kept.values() for p in net.parameters()] for kept in self.copies
-        ]
-        self._buffers = [[b for net in kept.values() for b in net.buffers()] for kept in self.copies]
+        self._networks = networks
+        self.attach()
+
+    def attach(self, local: Callable[[Tensor], Tensor] = Tensor.detach) -> None:
+        """Find the tensors anew after the networks were wrapped (sharding replaces parameters).
+
+        Args:
+            local: The part of a tensor that this process holds; an average is taken number by number.
+        """
+
+        def all_of(networks: Mapping[str, nn.Module], kind: str) -> list[Tensor]:
+            return [local(value) for net in networks.values() for value in getattr(net, kind)()]
+
+        self._live, self._live_buffers = all_of(self._networks, "parameters"), all_of(self._networks, "buffers")
+        self._averaged = [all_of(kept, "parameters") for kept in self.copies]
+        self._buffers = [all_of(kept, "buffers") for kept in self.copies]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -121,6 +131,16 @@ class Averages:
             torch._foreach_lerp_(averaged, self._live, 1.0 - decay)  # pyright: ignore[reportPrivateImportUsage]
             if buffers:
                 torch._foreach_copy_(buffers, self._live_buffers)  # pyright: ignore[reportPrivateImportUsage]
+
+    def tensors(self, first: int = 0) -> dict[str, Tensor]:
+        """Weights and buffers of the averages from number `first` on, by number, role and name."""
+        return {
+            f"{number}.{role}.{name}": value
+            for number, kept in enumerate(self.copies)
+            if number >= first
+            for role, net in kept.items()
+            for name, value in net.state_dict().items()
+        }
 
     def networks(self) -> dict[str, nn.Module]:
         """THE averaged networks by role."""

@@ -101,7 +101,9 @@ class Feed:
         return self.transport.pair(batch, self.generator(step, shard, "pair"))
 
 
-def ahead(make: Callable[[int, int], Batch], places: Iterator[tuple[int, int]], workers: int) -> Generator[Batch, None, None]:
+def ahead(
+    make: Callable[[int, int], Batch], places: Iterator[tuple[int, int]], workers: int
+) -> Generator[Batch, None, None]:
     """Yield ``make(step, shard)`` for every place in order; `workers` threads work on the next ones meanwhile."""
     if workers == 0:
         for place in places:

@@ -2,86 +2,39 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from advect.batch import Batch
 from advect.codecs import Codec
-from advect.conditions import ClassLabel, Condition, Conditions, Vector
-from advect.data.base import Data, Split
+from advect.conditions import Conditions
+from advect.data.base import Data
+from advect.data.tensors import Tensors
 from advect.errors import InputError
+from advect.files import load_tensors
+from advect.flow import Flow
 from advect.networks import NetSpec
 from advect.objectives import Objective
 from advect.randomness import generator, seed_of
-
-
-@dataclass(frozen=True, eq=False)
-class InMemory(Data):
-    """Tensors of a user's program; not a part of a recipe, since a recipe holds no tensors.
-
-    Args:
-        x1: Samples (N, *shape).
-        cond: Conditions by name, (N, ...).
-        items: Their declarations.
-    """
-
-    x1: Tensor
-    cond: dict[str, Tensor]
-    items: tuple[Condition, ...] = ()
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.x1.shape[1:])
-
-    @property
-    def conditions(self) -> tuple[Condition, ...]:
-        return self.items
-
-    def size(self, split: Split = "train") -> int:
-        return len(self.x1) if split == "train" else 0
-
-    def batch(self, split: Split, index: Tensor, generator: torch.Generator | None = None) -> Batch:
-        index = index.to(self.x1.device)
-        return Batch(self.x1[index], {name: value[index] for name, value in self.cond.items()})
+from advect.training.checkpoints import find_flow
 
 
 def as_data(data: Any) -> Data:
-    """A tensor (N, *shape), or (tensor, labels), or (tensor, {name: values}), or data as they are."""
+    """Data as they are, or a tensor (N, *shape), or (tensor, labels), or (tensor, {name: values})."""
     if isinstance(data, Data):
         return data
-    x1, given = data if isinstance(data, (tuple, list)) and len(data) == 2 else (data, {})
-    x1 = _tensor(x1, "data")
-    if not x1.is_floating_point():
-        raise InputError(f"data has type {x1.dtype}: give floating numbers, images as x / 127.5 - 1")
-    if x1.ndim < 2 or len(x1) == 0:
-        raise InputError(f"data has shape {tuple(x1.shape)}: give samples as (N, ...) with N > 0, scalars as (N, 1)")
-    bad = ~x1.flatten(1).isfinite().all(1)
-    if bool(bad.any()):
-        raise InputError(f"data[{int(bad.int().argmax())}] is not finite ({int(bad.sum())} of {len(x1)}): remove these")
-    values = {name: _tensor(v, name) for name, v in (given if isinstance(given, dict) else {"label": given}).items()}
-    items = tuple(_declare(name, value, len(x1)) for name, value in values.items())
-    return InMemory(
-        x1, {item.name: item.check(value) for item, value in zip(items, values.values(), strict=True)}, items
-    )
-
-
-def _tensor(value: Any, name: str) -> Tensor:
-    try:
-        return torch.as_tensor(value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{name} is {type(value).__name__}, not a tensor or array: {error}") from error
-
-
-def _declare(name: str, value: Tensor, n: int) -> Condition:
-    if len(value) != n:
-        raise InputError(f"{name} has {len(value)} entries for {n} samples: give one per sample")
-    if value.is_floating_point():
-        return Vector(int(value.shape[-1]), name)
-    return ClassLabel(int(value.max()) + 1, name)
+    x1: Any = data
+    given = None
+    if isinstance(data, (tuple, list)) and len(data) == 2:
+        x1, given = data
+    if given is None:
+        return Tensors(x1)
+    if not isinstance(given, dict):
+        return Tensors(x1, given)
+    return Tensors(x1, given.get("label"), {name: value for name, value in given.items() if name != "label"})
 
 
 def as_conditions(data: Data, conditions: Conditions | None, drop: float | dict[str, float] | None) -> Conditions:
@@ -101,18 +54,61 @@ def as_network(
     conditions: Conditions,
     objective: Objective,
     seed: int,
+    role: str,
 ) -> nn.Module:
     """The network itself, or the one that a class or function makes for these data, its weights drawn from the seed."""
     if isinstance(network, nn.Module):
         return network
-    times = 2 if objective.needs.get("model") == "flow map" else 1
+    times = 2 if objective.needs.get(role, "").replace("_", " ").endswith("flow map") else 1
     spec = NetSpec(codec.latent_shape(data.shape), conditions.items, times)
     with torch.random.fork_rng([]):
-        torch.manual_seed(seed_of(seed, "init"))
+        torch.manual_seed(seed_of(seed, "init", role))
         made = network(spec)
     if not isinstance(made, nn.Module):
         raise InputError(f"network made a {type(made).__name__}, not an nn.Module: give a module, or a class of one")
     return made
+
+
+def as_frozen(
+    value: Any, data: Data, codec: Codec, conditions: Conditions, objective: Objective, seed: int, role: str
+) -> Callable[..., Any]:
+    """A network that is called and not trained: of a Flow (with its guidance), of a saved one, or as it is."""
+    if isinstance(value, (str, os.PathLike)):
+        value = Flow.from_pretrained(find_flow(value))
+    if not isinstance(value, Flow):
+        return (
+            value if isinstance(value, nn.Module) else as_network(value, data, codec, conditions, objective, seed, role)
+        )
+    if not value.sampler.guidance:
+        return value.network
+    from advect.guidance import Guided
+
+    return Guided(value.network, value.sampler.guidance, value.conditions, interpolant=value.transport.interpolant)
+
+
+def start_weights(start_from: str | os.PathLike[str] | Flow, networks: dict[str, nn.Module]) -> None:
+    """Load the weights of a saved Flow, or of a run, into networks of the same roles.
+
+    Raises:
+        InputError: If there is no saved Flow, or a weight is missing or has another shape; the sentence names it.
+    """
+    if isinstance(start_from, Flow):
+        tensors, start_from = start_from.state_dict(), "a flow"
+    else:
+        tensors = load_tensors(find_flow(start_from) / "model.safetensors")
+    for role, network in networks.items():
+        prefix = "network." if role == "model" else f"others.{role}."
+        given = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        wanted = network.state_dict()
+        for name in sorted(given.keys() | wanted.keys()):
+            there, here = given.get(name), wanted.get(name)
+            if there is None or here is None or there.shape != here.shape:
+                raise InputError(
+                    f"start_from is {start_from}, whose weight {name} of {role!r} has shape "
+                    f"{None if there is None else tuple(there.shape)} and the network's "
+                    f"{None if here is None else tuple(here.shape)}: build the network with the same arguments"
+                )
+        network.load_state_dict(given)
 
 
 def fit_codec(codec: Codec, data: Data, seed: int, most: int = 20_000) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from advect.batch import Batch
 from advect.codecs import Codec
@@ -16,10 +17,13 @@ from advect.conditions import Conditions
 from advect.couplings import Independent, Paired
 from advect.data.base import Data
 from advect.errors import InputError
+from advect.flow import Flow
 from advect.objectives import Objective
 from advect.randomness import seed_of
+from advect.sampler import Sampler
 from advect.training.ema import Averages
 from advect.training.feed import Feed, ahead
+from advect.training.interrupts import Interrupts, raise_for
 from advect.training.meter import Meter, first_bad, summary
 from advect.training.module import Trained
 from advect.training.monitor import Monitor
@@ -47,7 +51,9 @@ class Job:
         settings: How.
         seed: The seed.
         stage: Name of the stage, part of every seed.
+        sampler: How the Flow is sampled.
         frozen: Networks that are called and not trained, by role.
+        record: What the Flow says of how it was made.
         monitor: Who watches.
     """
 
@@ -60,34 +66,51 @@ class Job:
     settings: TrainSettings
     seed: int = 0
     stage: str = "train"
+    sampler: Sampler | None = None
     frozen: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    record: dict[str, Any] = field(default_factory=dict)
     monitor: Monitor = field(default_factory=Monitor)
 
 
+class Files:
+    """What a training writes; in memory, nothing."""
+
+    def log(self, row: dict[str, Any]) -> None:
+        """A row of the log."""
+
+    def after_step(self, stopping: bool) -> None:
+        """After each step: samples and checkpoints that are due; a checkpoint if the training is being stopped."""
+
+    def last_good(self) -> str:
+        """A clause that names the last good checkpoint."""
+        return "there is no checkpoint, since no folder was given"
+
+
 class Trainer:
-    """Runs a job step by step; at every moment its state is `step` and the tensors it holds.
+    """Runs a job step by step; at every moment its state is `step` and the tensors of :meth:`state`.
 
     Args:
         job: What to do.
         processes: On which processes.
+        shards: Parts of a global batch, where a run that is resumed has fixed them.
     """
 
-    def __init__(self, job: Job, processes: Processes) -> None:
-        self.job, self.processes = job, processes
+    def __init__(self, job: Job, processes: Processes, shards: int | None = None) -> None:
+        self.job, self.processes, self.files = job, processes, Files()
         settings, device = job.settings, processes.device
-        self.shards = settings.shards or processes.count * settings.accumulate
+        self.shards = shards or settings.shards or processes.count * settings.accumulate
         if self.shards % processes.count or settings.batch_size % self.shards:
             raise InputError(
                 f"batch_size={settings.batch_size} in {self.shards} shards on {processes.count} processes does not "
                 "come out even: the processes must divide the shards, and the shards the batch"
             )
-        self.dtype = torch.float64 if settings.precision == "float64" else None
+        dtype = torch.float64 if settings.precision == "float64" else None
         for net in (*job.networks.values(), job.objective, job.transport):
-            net.to(device, self.dtype)
-        job.codec.to(device)
+            net.to(device, dtype)
+        job.codec.to(device).eval()
         for net in job.frozen.values():
             if isinstance(net, nn.Module):
-                net.to(device, self.dtype).requires_grad_(False).eval()
+                net.to(device, dtype).requires_grad_(False).eval()
         self.averages = Averages(settings.ema, job.networks) if settings.ema is not None else None
         self.trained = Trained(
             job.networks,
@@ -98,8 +121,10 @@ class Trainer:
             autocast=torch.bfloat16 if settings.precision == "bf16" else None,
             compiled=settings.compile,
         ).train()
-        self.wrapped = processes.wrap(self.trained)
-        self.optimisers = Optimisers({**job.networks, "objective": job.objective}, settings)
+        self.wrapped = processes.wrap(self.trained, alternate=any(g.every > 1 for g in settings.groups.values()))
+        if self.averages is not None:
+            self.averages.attach(processes.local)
+        self.optimisers = Optimisers({**job.networks, "objective": job.objective}, settings, processes)
         weight = next(p for parameters in self.optimisers.parameters.values() for p in parameters)
         self.feed = Feed(
             job.data,
@@ -114,27 +139,39 @@ class Trainer:
         )
         self.meter = Meter(settings.log_every, settings.time_bins, device)
         self.step = 0
-        self.checked = 0  # steps known to have been finite
         self._clock = time.perf_counter()
 
     def run(self) -> None:
-        """Train to the last step."""
-        settings = self.job.settings
+        """Train to the last step.
+
+        Raises:
+            NotFinite: If a loss or gradient is not finite.
+            KeyboardInterrupt, SystemExit: On Ctrl-C or SIGTERM, after the step under way is done and saved.
+        """
+        settings, monitor = self.job.settings, self.job.monitor
         per_process = self.shards // self.processes.count
         mine = range(self.processes.index * per_process, (self.processes.index + 1) * per_process)
         batches = ahead(self.feed, self._places(mine), self._workers())
-        self.job.monitor.start(self.job.stage, self.step, settings.steps)
+        monitor.start(self.job.stage, self.step, settings.steps)
         cuda = [self.processes.device] if self.processes.device.type == "cuda" else []
         try:
-            with torch.random.fork_rng(cuda):
+            with torch.random.fork_rng(cuda), Interrupts() as interrupts:
                 while self.step < settings.steps:
                     self._one_step(batches, mine)
-                    self.job.monitor.step(self.step)
-                    if self.step % settings.log_every == 0 or self.step == settings.steps:
+                    monitor.step(self.step)
+                    due = self.step % settings.log_every == 0 or self.step == settings.steps
+                    if due:
                         self.log()
+                    # several processes must stop at the same step: they ask each other when they synchronise anyway
+                    stopping = interrupts.caught is not None if self.processes.count == 1 else False
+                    if self.processes.count > 1 and due:
+                        stopping = self.processes.any(interrupts.caught is not None)
+                    self.files.after_step(stopping)
+                    if stopping:
+                        raise_for(interrupts.caught or signal.SIGTERM)
         finally:
             batches.close()
-            self.job.monitor.finish()
+            monitor.finish()
 
     def _one_step(self, batches: Iterator[Batch], mine: range) -> None:
         step, optimisers, share = self.step, self.optimisers, 1.0 / len(mine)
@@ -158,38 +195,90 @@ class Trainer:
             self.averages.update(step)
         self.step += 1
 
-    def log(self) -> dict[str, Any]:
-        """Read the device, stop if a step was not finite, and return the row of the log."""
-        held = {name: self.processes.mean(value).cpu() for name, value in self.meter.tensors().items()}
-        scalars, table = held.pop("scalars"), held.pop("table")
-        self._refuse(scalars, table)
+    def log(self) -> None:
+        """Read the device, stop if a step was not finite, and write a row of the log."""
+        held = self.check()
         now, rows = time.perf_counter(), self.meter.used
         row = {"step": self.step, "lr": self.job.settings.rate(self.step - 1, self.job.settings.lr)}
-        row |= summary(scalars, table, {name.removeprefix("logs."): value for name, value in held.items()})
+        row |= summary(held)
         row |= {"steps_per_second": rows / (now - self._clock), "time": time.time()}
         self._clock = now
         self.meter.clear()
+        self.files.log(row)
         self.job.monitor.log(row)
-        return row
 
-    def _refuse(self, scalars: torch.Tensor, table: torch.Tensor) -> None:
-        bad = first_bad(scalars, table)
+    def check(self) -> dict[str, Tensor]:
+        """What the meter holds, as means over processes, on the CPU.
+
+        Raises:
+            NotFinite: If the loss or gradient of one of these steps is not finite.
+        """
+        held = {name: self.processes.mean(value).cpu() for name, value in self.meter.tensors().items()}
+        bad = first_bad(held)
         if bad is None:
-            self.checked = self.step
-            return
+            return held
         row, bins = bad
-        step, count = self.step - len(scalars) + row + 1, self.job.settings.time_bins
-        what = "loss" if not bool(scalars[row, 0].isfinite()) else "gradient"
+        step, count = self.step - self.meter.used + row + 1, self.job.settings.time_bins
+        what = "loss" if not bool(held["scalars"][row, 0].isfinite()) else "gradient"
         times = ", ".join(f"[{b / count:g}, {(b + 1) / count:g}]" for b in bins)
         where = f"for t in {times}" if bins else "though the loss is finite in every time bin"
         raise NotFinite(
-            f"the {what} is not finite at step {step} {where}: {self.last_good()}; lower lr={self.job.settings.lr}, "
-            f"clip harder, or look at the data and the interpolant at these times"
+            f"the {what} is not finite at step {step} {where}; {self.files.last_good()}: lower "
+            f"lr={self.job.settings.lr}, clip harder, or look at the data and the interpolant at these times"
         )
 
-    def last_good(self) -> str:
-        """A clause that names the last good checkpoint."""
-        return "there is no checkpoint (training in memory)"
+    def flow(self) -> Flow:
+        """The Flow as it is now, with averaged weights if there is an average. Collective: all processes call it."""
+        job = self.job
+        nets = self.processes.whole(self.averages.networks() if self.averages else job.networks)
+        return Flow(
+            nets["model"],
+            job.transport,
+            job.codec,
+            job.conditions,
+            job.sampler,
+            job.codec.latent_shape(job.data.shape),
+            {role: net for role, net in nets.items() if role != "model"},
+            job.record,
+        )
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything beside the step and the Flow's tensors that a resume needs. Collective."""
+        out = {f"raw.{name}": value for name, value in self.trained.state_dict().items()}
+        out |= {f"optimiser.{name}": value for name, value in self.optimisers.tensors().items()}
+        if self.averages is not None:
+            # average 0 is in the Flow
+            out |= {f"average.{name}": value for name, value in self.averages.tensors(first=1).items()}
+        out = {name: self.processes.gather(value) for name, value in out.items()}
+        return out | {f"meter.{name}": self.processes.mean(value) for name, value in self.meter.tensors().items()}
+
+    def restore(self, step: int, tensors: Mapping[str, Tensor], flow: Mapping[str, Tensor]) -> None:
+        """Go on from what :meth:`state` and :meth:`flow` (its tensors by name) gave after `step` steps.
+
+        Raises:
+            InputError: If the tensors are not those of these networks.
+        """
+        parts: dict[str, dict[str, Tensor]] = {"raw": {}, "optimiser": {}, "average": {}, "meter": {}}
+        for name, value in tensors.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = value
+        for name, value in flow.items():
+            for prefix, role in (("network.", "0.model."), ("others.", "0.")):
+                if name.startswith(prefix):
+                    parts["average"][role + name.removeprefix(prefix)] = value
+        live = self.trained.state_dict()
+        if live.keys() != parts["raw"].keys():
+            names = sorted(live.keys() ^ parts["raw"].keys())
+            raise InputError(f"the checkpoint is of other networks: {names[0]} is in one of the two alone")
+        with torch.no_grad():
+            for name, value in live.items():
+                self.processes.spread(parts["raw"][name], value)
+            if self.averages is not None:
+                for name, value in self.averages.tensors().items():
+                    self.processes.spread(parts["average"][name], value)
+        self.optimisers.restore(parts["optimiser"], self.processes.like)
+        self.meter.restore(parts["meter"])
+        self.step = step
 
     def _places(self, mine: range) -> Iterator[tuple[int, int]]:
         for step in range(self.step, self.job.settings.steps):

@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from advect.training.module import Outcome
-
-
-class Reading(NamedTuple):
-    """What the meter held: rows of the steps since the last reading, on the CPU, the same in all processes."""
-
-    loss: Tensor
-    norm: Tensor
-    bin_sum: Tensor
-    bin_count: Tensor
-    logs: dict[str, Tensor]
 
 
 class Meter:
@@ -80,19 +70,20 @@ class Meter:
         self._logs, self.used = {}, 0
 
 
-def first_bad(scalars: Tensor, table: Tensor) -> tuple[int, list[int]] | None:
-    """The first row that is not finite and its time bins that are not; None if all is well. Tensors on the CPU."""
-    bad = ~scalars.isfinite().all(1)
+def first_bad(held: dict[str, Tensor]) -> tuple[int, list[int]] | None:
+    """The first row (from 0) that is not finite, and its time bins that are not; None if all is well."""
+    bad = ~held["scalars"].isfinite().all(1)
     if not bool(bad.any()):
         return None
     row = int(bad.int().argmax())
-    return row, (~table[row, :, 0].isfinite()).nonzero().flatten().tolist()
+    return row, (~held["table"][row, :, 0].isfinite()).nonzero().flatten().tolist()
 
 
-def summary(scalars: Tensor, table: Tensor, logs: dict[str, Tensor]) -> dict[str, Any]:
+def summary(held: dict[str, Tensor]) -> dict[str, Any]:
     """Means over the rows for the log; a time bin without samples is None."""
-    total, count = table.sum(0).unbind(-1)
+    total, count = held["table"].sum(0).unbind(-1)
+    loss, norm = held["scalars"].mean(0).tolist()
     per_bin = [None if math.isnan(v) else v for v in (total / count).tolist()]
-    loss, norm = scalars.mean(0).tolist()
-    out: dict[str, Any] = {"loss": loss, "grad_norm": norm, "loss_per_bin": per_bin}
-    return out | {name: float(value) / len(scalars) for name, value in logs.items()}
+    logs = {name.removeprefix("logs."): value for name, value in held.items() if name.startswith("logs.")}
+    means = {name: float(value) / len(held["scalars"]) for name, value in logs.items()}
+    return {"loss": loss, "grad_norm": norm, "loss_per_bin": per_bin} | means

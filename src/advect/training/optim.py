@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from advect.errors import InputError
+from advect.training.processes import Processes
 from advect.training.settings import Group, TrainSettings
 
 
@@ -17,13 +18,14 @@ class Optimisers:
     Args:
         modules: What is trained, by role; a role without parameters gets no optimiser.
         settings: Rates, clipping, schedule, groups.
+        processes: Over which gradients may be spread.
     """
 
-    def __init__(self, modules: Mapping[str, nn.Module], settings: TrainSettings) -> None:
+    def __init__(self, modules: Mapping[str, nn.Module], settings: TrainSettings, processes: Processes) -> None:
         unknown = set(settings.groups) - set(modules)
         if unknown:
             raise InputError(f"groups names {sorted(unknown)}, but what is trained is {sorted(modules)}")
-        self.settings = settings
+        self.settings, self.processes = settings, processes
         self.names: dict[str, list[str]] = {}
         self.parameters: dict[str, list[Tensor]] = {}
         self.by_role: dict[str, torch.optim.Optimizer] = {}
@@ -46,6 +48,29 @@ class Optimisers:
             return list(self.by_role)
         return [role for role, group in self.groups.items() if group.active(step)]
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Moments and counts by role, parameter and name, for a checkpoint."""
+        out = {}
+        for role, optimiser in self.by_role.items():
+            for name, parameter in zip(self.names[role], self.parameters[role], strict=True):
+                for key, value in optimiser.state.get(parameter, {}).items():
+                    if isinstance(value, Tensor):
+                        out[f"{role}|{name}|{key}"] = value
+        return out
+
+    def restore(self, tensors: Mapping[str, Tensor], like: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """Take up what :meth:`tensors` gave; `like` brings a whole tensor to where and how a parameter lies."""
+        where = {
+            (role, name): (optimiser, parameter)
+            for role, optimiser in self.by_role.items()
+            for name, parameter in zip(self.names[role], self.parameters[role], strict=True)
+        }
+        for full_name, value in tensors.items():
+            role, name, key = full_name.split("|")
+            optimiser, parameter = where[role, name]
+            placed = like(value, parameter) if value.shape == parameter.shape else value.to(parameter.device)
+            optimiser.state[parameter][key] = placed
+
     def zero_grad(self) -> None:
         """Forget all gradients, also of roles whose turn it is not."""
         for optimiser in self.by_role.values():
@@ -59,11 +84,13 @@ class Optimisers:
             gradients = [p.grad for p in self.parameters[role] if p.grad is not None]
             if not gradients:
                 continue
-            norm = nn.utils.get_total_norm(gradients)
+            norm = self.processes.gather(nn.utils.get_total_norm(gradients))
             norms.append(norm)
             clip = self.settings.clip if group.clip is None else group.clip
             if clip is not None:
-                torch._foreach_mul_(gradients, torch.clamp(clip / (norm + 1e-12), max=1.0))  # pyright: ignore[reportPrivateImportUsage]
+                held = [self.processes.local(gradient) for gradient in gradients]
+                factor = torch.clamp(clip / (norm + 1e-12), max=1.0)
+                torch._foreach_mul_(held, factor)  # pyright: ignore[reportPrivateImportUsage]
             rate = self.settings.rate(step, self.settings.lr if group.lr is None else group.lr)
             for parameters in optimiser.param_groups:
                 parameters["lr"] = rate

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
 
 from advect.errors import InputError
+from advect.training.module import Trained
 
 
 class Processes:
@@ -29,8 +31,8 @@ class Processes:
         """Whether this process writes files."""
         return self.index == 0
 
-    def wrap(self, module: nn.Module) -> nn.Module:
-        """Make the gradients of this module those of all processes."""
+    def wrap(self, module: Trained, *, alternate: bool = False) -> nn.Module:
+        """Make the gradients of this module those of all processes; `alternate` if a step may leave networks aside."""
         return module
 
     def apart(self, module: nn.Module) -> AbstractContextManager[None]:
@@ -40,6 +42,28 @@ class Processes:
     def mean(self, value: Tensor) -> Tensor:
         """The mean over processes."""
         return value
+
+    def whole(self, networks: dict[str, nn.Module]) -> dict[str, nn.Module]:
+        """The same networks with all of their weights in one place. Collective."""
+        return networks
+
+    def gather(self, value: Tensor) -> Tensor:
+        """The whole of a tensor that may be spread over processes. Collective."""
+        return value
+
+    def local(self, value: Tensor) -> Tensor:
+        """The part of a tensor that this process holds, without its history."""
+        return value.detach()
+
+    def spread(self, value: Tensor, target: Tensor) -> None:
+        """Copy a whole tensor into one that may be spread over processes."""
+        if value.shape != target.shape:
+            raise InputError(f"a weight of shape {tuple(value.shape)} does not fit one of {tuple(target.shape)}")
+        target.copy_(value)
+
+    def like(self, value: Tensor, target: Tensor) -> Tensor:
+        """A whole tensor, laid out as another one is."""
+        return value.to(target.device)
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""
@@ -63,3 +87,12 @@ def find_device(name: str) -> torch.device:
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", torch.cuda.current_device())
     return device
+
+
+def find_processes(device: str) -> Processes:
+    """This process alone, or one of those that `accelerate launch` or `torchrun` has started."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Processes(device)
+    from advect.training.launched import Launched
+
+    return Launched(device)

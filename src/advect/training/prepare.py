@@ -1,0 +1,168 @@
+"""From what a user gives to a job that is known to fit: parts resolved, networks built, one call made of each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from advect.batch import Batch
+from advect.codecs import Codec, Identity
+from advect.conditions import Conditions
+from advect.couplings import Independent, Paired
+from advect.errors import InputError
+from advect.flow import Flow
+from advect.objectives import FlowMatching, Objective
+from advect.sampler import Sampler
+from advect.training.inputs import (
+    as_conditions,
+    as_data,
+    as_frozen,
+    as_network,
+    fit_codec,
+    start_weights,
+)
+from advect.training.loop import Job
+from advect.training.monitor import Monitor
+from advect.training.settings import TrainSettings
+from advect.training.signature import describe
+from advect.transport import Transport
+
+
+def prepare(
+    network: nn.Module | Callable[..., nn.Module],
+    data: Any,
+    *,
+    objective: Objective | None = None,
+    transport: Transport | None = None,
+    codec: Codec | None = None,
+    conditions: Conditions | None = None,
+    drop: float | dict[str, float] | None = None,
+    sampler: Sampler | None = None,
+    others: Mapping[str, Any] | None = None,
+    settings: TrainSettings | None = None,
+    seed: int = 0,
+    stage: str = "train",
+    start_from: str | os.PathLike[str] | Flow | None = None,
+    monitor: Monitor | None = None,
+) -> tuple[Job, dict[str, Any]]:
+    """The job and its config for :func:`advect.train`, whose arguments these are. Writes nothing.
+
+    Raises:
+        InputError: If something does not fit; the sentence names it and the mend.
+    """
+    data = as_data(data)
+    if data.size("train") == 0:
+        raise InputError(f"{type(data).__name__} has no training samples: look at its path and splits")
+    objective = FlowMatching() if objective is None else objective
+    codec = Identity() if codec is None else codec
+    conditions = as_conditions(data, conditions, drop)
+    settings = TrainSettings() if settings is None else settings
+    fit_codec(codec, data, seed)
+    few = data.batch("train", torch.arange(min(2, data.size("train"))))
+    transport = _transport(transport, few)
+    networks = {"model": as_network(network, data, codec, conditions, objective, seed, "model")}
+    given = dict(others or {})
+    for role, kind in objective.needs.items():
+        if role not in given and role not in ("model", "ema"):
+            raise InputError(
+                f"the objective {type(objective).__name__} needs a network of the role {role!r} ({kind}), and there is "
+                f"none: pass others={{{role!r}: ...}}, a network or the folder of a saved flow"
+            )
+    frozen = {}
+    for role, value in given.items():
+        kind = objective.needs.get(role)
+        if kind is None:
+            raise InputError(
+                f"others names {role!r}, but the objective {type(objective).__name__} asks for {list(objective.needs)}"
+            )
+        if kind.startswith("trained"):
+            networks[role] = as_network(value, data, codec, conditions, objective, seed, role)
+        else:
+            frozen[role] = as_frozen(value, data, codec, conditions, objective, seed, role)
+    if start_from is not None:
+        start_weights(start_from, networks)
+    if "ema" in objective.needs and settings.ema is None:
+        raise InputError(
+            f"the objective {type(objective).__name__} needs an average of the weights: give ema=PowerEMA()"
+        )
+    for role, net in networks.items():
+        _try(role, net, codec, few, two_times=_kind(objective, role).endswith("map"))
+    config = {
+        "network": describe(networks["model"]),
+        "others": {role: describe(net) for role, net in (*networks.items(), *frozen.items()) if role != "model"},
+        "data": describe(data),
+        "objective": describe(objective),
+        "transport": describe(transport),
+        "codec": describe(codec),
+        "conditions": describe(conditions),
+        "sampler": describe(sampler),
+        "settings": describe(settings),
+        "start_from": "a flow" if isinstance(start_from, Flow) else None if start_from is None else str(start_from),
+        "seed": seed,
+    }
+    job = Job(
+        networks,
+        data,
+        objective,
+        transport,
+        codec,
+        conditions,
+        settings,
+        seed=seed,
+        stage=stage,
+        sampler=sampler,
+        frozen=frozen,
+        record={name: config[name] for name in ("data", "objective", "settings", "seed")} | {"stage": stage},
+        monitor=Monitor() if monitor is None else monitor,
+    )
+    return job, config
+
+
+def _transport(transport: Transport | None, few: Batch) -> Transport:
+    """Data that bring their own x0 are paired; a coupling that would lose this is refused."""
+    if transport is None:
+        return Transport() if few.x0 is None else Transport(coupling=Paired())
+    if few.x0 is not None and isinstance(transport.coupling, Independent) and transport.inherited_refusal is None:
+        raise InputError(
+            "the data bring x0, but the coupling is Independent, which says that x0 is drawn without regard to x1: "
+            "give transport=Transport(coupling=Paired())"
+        )
+    return transport
+
+
+def _kind(objective: Objective, role: str) -> str:
+    return objective.needs.get(role, "field").replace("_", " ")
+
+
+@torch.no_grad()
+def _try(role: str, network: nn.Module, codec: Codec, few: Batch, *, two_times: bool) -> None:
+    """Call a network on two samples: what does not fit is found before anything is written."""
+    if type(network).forward is nn.Module.forward:
+        return  # another kind of model, with methods of its own
+    weight = next(network.parameters(), None)
+    where = torch.device("cpu") if weight is None else weight.device
+    dtype = weight.dtype if weight is not None and weight.is_floating_point() else None
+    x = codec.encode(few.x1.to(next(codec.buffers(), few.x1).device)).to(where, dtype)
+    t = torch.full((len(x),), 0.5, device=where, dtype=x.dtype)
+    cond = {name: v.to(where, dtype if v.is_floating_point() else None) for name, v in few.cond.items()}
+    was_training = network.training
+    network.eval()
+    try:
+        out = network(x, *((t, t) if two_times else (t,)), **cond)
+    except (RuntimeError, TypeError, IndexError, ValueError) as error:
+        times = "x, r, t" if two_times else "x, t"
+        raise InputError(
+            f"the network {type(network).__name__} ({role}) cannot be called as f({', '.join([times, *cond])}) with x "
+            f"of shape {tuple(x.shape)}: {' '.join(str(error).split())}"
+        ) from error
+    finally:
+        network.train(was_training)
+    if isinstance(out, Tensor) and out.shape != x.shape:
+        raise InputError(
+            f"the network {type(network).__name__} ({role}) gives shape {tuple(out.shape)} for x of shape "
+            f"{tuple(x.shape)}: a velocity has the shape of x"
+        )

@@ -1,0 +1,134 @@
+"""A recipe: every choice of a training in one place, and how it is run in a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from advect.codecs import Codec
+from advect.data.base import Data
+from advect.errors import InputError
+from advect.files import read_json, write_json
+from advect.flow import Flow
+from advect.networks import NetSpec, Network
+from advect.objectives import Objective
+from advect.sampler import Sampler
+from advect.training.checkpoints import save_flow
+from advect.training.monitor import Monitor
+from advect.training.processes import find_processes
+from advect.training.settings import TrainSettings
+from advect.training.signature import describe, refuse_changes
+from advect.training.stages import Stage, Train, Workspace
+from advect.transport import Transport
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained, on what, and how.
+
+    Args:
+        data: Where samples come from.
+        network: Makes the network; its `spec` is derived from data and codec.
+        objective: What is regressed; None for flow matching.
+        transport: Source, coupling, interpolant; None for Gaussian, independent, straight.
+        codec: Between data and state; None for none.
+        drop: Probability of each set of conditions to be dropped, like ``{"label": 0.1}``.
+        sampler: How the Flow is sampled; None for Heun's rule in 25 steps.
+        others: Further networks by role: a class, or a folder with a saved Flow.
+        start_from: Folder of a Flow or run whose weights are the start; None to begin anew.
+        train: Settings of the training.
+        stages: What is done, in order.
+        seed: Same seed, same numbers.
+        name: What the run is called.
+    """
+
+    data: Data
+    network: Callable[[NetSpec], Network]
+    objective: Objective | None = None
+    transport: Transport | None = None
+    codec: Codec | None = None
+    drop: dict[str, float] = field(default_factory=dict)
+    sampler: Sampler | None = None
+    others: dict[str, Callable[[NetSpec], Network] | str] = field(default_factory=dict)
+    start_from: str | None = None
+    train: TrainSettings = TrainSettings()
+    stages: tuple[Stage, ...] = (Train(),)
+    seed: int = 0
+    name: str = "run"
+
+
+def validate(recipe: Recipe) -> None:
+    """Refuse what cannot run, before anything is written or trained.
+
+    Opens the data, builds the networks of training stages, and calls each once on two samples.
+
+    Raises:
+        InputError: With one sentence that names what does not fit and the mend.
+    """
+    if not recipe.stages:
+        raise InputError("stages is empty: name at least one, like Train")
+    if recipe.data.size("train") == 0:
+        raise InputError(f"{type(recipe.data).__name__} has no training samples")
+    first = recipe.stages[0]
+    if isinstance(first, Train):
+        from advect.training.prepare import prepare
+
+        prepare(
+            recipe.network if first.network is None else first.network,
+            recipe.data,
+            objective=recipe.objective if first.objective is None else first.objective,
+            transport=recipe.transport if first.transport is None else first.transport,
+            codec=recipe.codec,
+            drop=recipe.drop if first.drop is None else first.drop,
+            others={k: v for k, v in (first.others or recipe.others).items() if v != "previous"},
+            settings=recipe.train if first.settings is None else first.settings,
+            seed=recipe.seed,
+        )
+
+
+def run_recipe(
+    recipe: Recipe,
+    folder: str | os.PathLike[str] | None = None,
+    *,
+    resume: bool = True,
+    monitor: Monitor | None = None,
+) -> Flow:
+    """Run the stages of a recipe, and return the Flow that they leave.
+
+    Args:
+        recipe: What to do.
+        folder: The run's folder, made once everything is known to fit; None trains in memory. One stage writes right
+            into it; several have a folder each inside, and the last Flow goes to ``flow/``.
+        resume: Whether what lies in the folder is continued.
+        monitor: Who watches.
+
+    Raises:
+        InputError: If something does not fit, or the folder holds another run.
+    """
+    whole = None if folder is None else Path(folder)
+    several = len(recipe.stages) > 1
+    workspace = Workspace(
+        recipe, whole, recipe.data, seed=recipe.seed, resume=resume, monitor=Monitor() if monitor is None else monitor
+    )
+    if several:  # a single stage does this by itself before it writes
+        validate(recipe)
+    main = find_processes(recipe.train.device).main
+    if whole is not None and several:
+        config = json.loads(json.dumps({name: describe(value) for name, value in vars(recipe).items()}))
+        if (whole / "recipe.json").exists():
+            refuse_changes(read_json(whole / "recipe.json"), config, whole)
+        if main:
+            write_json(whole / "recipe.json", config)
+    for number, stage in enumerate(recipe.stages, 1):
+        if several:
+            workspace.stage = f"{number}-{stage.name}"
+            workspace.folder = None if whole is None else whole / workspace.stage
+        stage.run(workspace)
+    if workspace.flow is None:
+        raise InputError("no stage left a Flow: one of them must train")
+    if whole is not None and several and main:
+        save_flow(workspace.flow, whole / "flow")
+    return workspace.flow

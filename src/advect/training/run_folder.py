@@ -1,0 +1,116 @@
+"""The folder of a run: its recipe, log, samples and checkpoints, and how a training in it goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from advect.errors import InputError
+from advect.files import read_json, write_json
+from advect.flow import Flow
+from advect.training import checkpoints
+from advect.training.logs import Log
+from advect.training.loop import Files, Trainer
+from advect.training.processes import Processes
+from advect.training.signature import refuse_changes
+
+
+class RunFolder(Files):
+    """Writes what one training gives.
+
+    Args:
+        folder: The run's folder; made when the training begins.
+        config: What the run is, in plain values.
+        processes: Only the main one writes.
+        resume: Whether a run that is there is continued.
+
+    Raises:
+        InputError: If there is a run and `resume` is False, or it is another run, or no checkpoint is whole.
+    """
+
+    def __init__(self, folder: Path, config: dict[str, Any], processes: Processes, *, resume: bool) -> None:
+        self.folder, self.processes = folder, processes
+        self.config = json.loads(json.dumps(config))  # tuples become lists, as they are when read back
+        self.checkpoints = folder / "checkpoints"
+        self._log: Log | None = None
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"folder is {folder}, which is a file: give a folder, old or new")
+        if checkpoints.steps_of(self.checkpoints) and not resume:
+            raise InputError(f"folder is {folder}, which holds a run: pass resume=True, or another folder")
+        if checkpoints.steps_of(self.checkpoints) and (folder / "recipe.json").exists():
+            refuse_changes(read_json(folder / "recipe.json"), self.config, folder)
+        self.found = checkpoints.newest(self.checkpoints)
+
+    @property
+    def shards(self) -> int | None:
+        """The shards that the run was begun with."""
+        return None if self.found is None else int(self.found.state["shards"])
+
+    def begin(self, trainer: Trainer) -> None:
+        """Restore the trainer from the newest checkpoint, if there is one, and open the log."""
+        self.trainer = trainer
+        trainer.files = self
+        if self.found is not None:
+            try:
+                trainer.restore(self.found.step, self.found.tensors, self.found.flow_tensors)
+            except InputError as error:
+                raise InputError(f"{self.found.folder}: {error}") from error
+            trainer.job.monitor.note(f"going on from step {self.found.step}")
+            self.found = None  # free its tensors
+        self.processes.wait()
+        if not self.processes.main:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        checkpoints.clear_leftovers(self.checkpoints)
+        write_json(self.folder / "recipe.json", self.config)
+        settings = trainer.job.settings
+        self._log = Log(
+            self.folder, trainer.step, tensorboard=settings.tensorboard, wandb=settings.wandb, config=self.config
+        )
+
+    def log(self, row: dict[str, Any]) -> None:
+        if self._log is not None:
+            self._log.write(row)
+
+    def after_step(self, stopping: bool) -> None:
+        step, settings = self.trainer.step, self.trainer.job.settings
+        last = step == settings.steps
+        if settings.sample_every is not None and (step % settings.sample_every == 0 or last):
+            self._sample()
+        every = settings.checkpoint_every
+        if stopping or last or (every is not None and step % every == 0):
+            self._save()
+
+    def last_good(self) -> str:
+        steps = checkpoints.steps_of(self.checkpoints)
+        if not steps:
+            return "there is no checkpoint before it"
+        return f"the last good checkpoint is {checkpoints.path_of(self.checkpoints, steps[-1])}"
+
+    def finish(self, flow: Flow) -> None:
+        """Write the finished Flow to ``flow/``."""
+        if self.processes.main:
+            checkpoints.save_flow(flow, self.folder / "flow")
+        self.processes.wait()
+
+    def close(self) -> None:
+        """Close the log."""
+        if self._log is not None:
+            self._log.close()
+
+    def _save(self) -> None:
+        trainer = self.trainer
+        trainer.check()  # what is saved is known to be good
+        flow, tensors = trainer.flow(), trainer.state()
+        if self._log is not None:
+            self._log.flush()
+            state = {"stage": trainer.job.stage, "seed": trainer.job.seed, "shards": trainer.shards}
+            path = checkpoints.save(
+                self.checkpoints, trainer.step, flow, tensors, state, trainer.job.settings.keep_last
+            )
+            trainer.job.monitor.note(f"saved {path}")
+        self.processes.wait()
+
+    def _sample(self) -> None:
+        """Filled below."""

@@ -1,0 +1,109 @@
+"""A recipe is a list of stages; each takes up what the one before has left in the workspace."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from advect.data.base import Data
+from advect.flow import Flow
+from advect.networks import NetSpec, Network
+from advect.objectives import Objective
+from advect.parts import Part
+from advect.training.monitor import Monitor
+from advect.training.settings import TrainSettings
+from advect.transport import Transport
+
+if TYPE_CHECKING:
+    from advect.training.recipe import Recipe
+
+
+@dataclass
+class Workspace:
+    """What stages hand on.
+
+    Attributes:
+        recipe: The whole recipe.
+        folder: Folder of this stage, or None in memory; made by who writes into it.
+        data: Data of the next stage; a stage that makes data replaces them.
+        flow: What was trained so far, or None.
+        seed: Seed of the recipe.
+        stage: Name of this stage, unlike that of any other: part of its seeds.
+        resume: Whether work that lies in the folder is continued.
+        monitor: Who watches.
+    """
+
+    recipe: Recipe
+    folder: Path | None
+    data: Data
+    flow: Flow | None = None
+    seed: int = 0
+    stage: str = "train"
+    resume: bool = True
+    monitor: Monitor = field(default_factory=Monitor)
+
+
+class Stage(Part, ABC):
+    """One piece of the work of a recipe. Run again in the same folder, it goes on where it was stopped."""
+
+    @property
+    def name(self) -> str:
+        """What its folder is called."""
+        return type(self).__name__.lower()
+
+    @abstractmethod
+    def run(self, workspace: Workspace) -> None:
+        """Do the work, and leave the results in the workspace."""
+
+
+@dataclass(frozen=True)
+class Train(Stage):
+    """Train the network of the recipe; what is not given here is the recipe's.
+
+    Args:
+        objective: What is regressed.
+        transport: Source, coupling, interpolant.
+        settings: How it runs.
+        steps: The settings with another number of steps.
+        network: The network, where it is not the recipe's.
+        others: Further networks by role: a class, a folder with a saved Flow, or "previous", the Flow of the stages
+            before. The objective says which of them it trains.
+        weights: Start from the weights of the stages before, if there are any, or anew.
+        drop: Probability of each set of names to be dropped.
+    """
+
+    objective: Objective | None = None
+    transport: Transport | None = None
+    settings: TrainSettings | None = None
+    steps: int | None = None
+    network: Callable[[NetSpec], Network] | None = None
+    others: dict[str, Callable[[NetSpec], Network] | str] | None = None
+    weights: Literal["previous", "new"] = "previous"
+    drop: dict[str, float] | None = None
+
+    def run(self, workspace: Workspace) -> None:
+        from advect.training.api import train
+
+        recipe, before = workspace.recipe, workspace.flow
+        settings = recipe.train if self.settings is None else self.settings
+        others = recipe.others if self.others is None else self.others
+        workspace.flow = train(
+            recipe.network if self.network is None else self.network,
+            workspace.data,
+            objective=recipe.objective if self.objective is None else self.objective,
+            transport=recipe.transport if self.transport is None else self.transport,
+            codec=recipe.codec,
+            drop=recipe.drop if self.drop is None else self.drop,
+            sampler=recipe.sampler,
+            others={role: before if value == "previous" else value for role, value in others.items()},
+            settings=settings if self.steps is None else replace(settings, steps=self.steps),
+            seed=workspace.seed,
+            stage=workspace.stage,
+            folder=workspace.folder,
+            resume=workspace.resume,
+            start_from=before if self.weights == "previous" and before is not None else recipe.start_from,
+            monitor=workspace.monitor,
+        )
