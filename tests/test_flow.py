@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 
 import pytest
@@ -14,7 +15,7 @@ from advect import Flow, InputError, NetSpec, Run, Sampler, Transport
 from advect.conditions import ClassLabel, Conditions, Vector
 from advect.networks import Network
 from advect.randomness import NumberedGenerator, rand, randint, randn, randn_like
-from advect.solvers import Context, Euler, Heun, Solver
+from advect.solvers import Context, DormandPrince, Euler, EulerMaruyama, Heun, Solver
 from advect.sources import Gaussian
 from advect.times import TimeGrid
 
@@ -131,6 +132,62 @@ def test_a_recorded_trajectory_holds_all_samples():
     assert t.states.shape == (6, 7, 2)
     assert t.velocities.shape == (5, 7, 2)
     torch.testing.assert_close(t.states[-1], flow.sample(7, seed=0, steps=5), atol=1e-6, rtol=0)
+
+
+# The way back, and densities
+
+
+def normal_log_density(x: Tensor) -> Tensor:
+    """log N(x; 2, 1/4), summed over coordinates: what `exact_velocity` ends in."""
+    return (-0.5 * ((x - 2.0) / 0.5) ** 2 - math.log(0.5) - 0.5 * math.log(2 * math.pi)).flatten(1).sum(1)
+
+
+def test_encoding_undoes_sampling():
+    flow = Flow(exact_velocity, shape=(2,))
+    x0 = torch.randn(50, 2, dtype=torch.float64).float()
+    x = flow.sample(50, x0=x0, solver=DormandPrince(rtol=1e-6, atol=1e-6))
+    torch.testing.assert_close(flow.encode(x), x0, atol=1e-4, rtol=0)
+    torch.testing.assert_close(flow.encode(x, solver=Heun(), grid=200), x0, atol=1e-3, rtol=0)
+    with pytest.raises(InputError, match="draws noise"):
+        flow.encode(x, solver=EulerMaruyama())
+
+
+@pytest.mark.parametrize("how", [{}, {"solver": Heun(), "grid": 200}, {"divergence": "hutchinson"}])
+def test_the_density_is_the_closed_form(how):
+    x = 2 + 0.5 * torch.randn(20, 2)  # the field is a multiple of x, so that one random probe is exact too
+    value = Flow(exact_velocity, shape=(2,)).log_prob(x, **how)
+    torch.testing.assert_close(value, normal_log_density(x), atol=1e-3, rtol=0)
+
+
+def test_the_density_is_in_data_units():
+    codec = advect.codecs.Standardize()
+    codec.shift, codec.scale = torch.tensor([1.0, -1.0]), torch.tensor([3.0, 0.1])
+    flow = Flow(exact_velocity, shape=(2,), codec=codec)
+    x = codec.decode(2 + 0.5 * torch.randn(20, 2))
+    expected = normal_log_density(codec.encode(x)) - math.log(3.0) - math.log(0.1)
+    torch.testing.assert_close(flow.log_prob(x), expected, atol=1e-3, rtol=0)
+
+
+def test_gradients_reach_data_and_weights():
+    flow = conditional()
+    x = torch.randn(3, 2, requires_grad=True)
+    flow.log_prob(x, label=1, solver=Heun(), grid=3).sum().backward()
+    assert x.grad.abs().sum() > 0
+    assert flow.network.linear.weight.grad.abs().sum() > 0
+
+
+def test_bits_per_dim_of_uniform_levels_is_their_entropy():
+    """A flow whose density is close to uniform over the levels gives log2(levels); here N(0, s) is known exactly."""
+    flow = Flow(lambda x, t: 0 * x, shape=(1, 8, 8))
+    levels = 17
+    pixels = torch.randint(levels, (200, 1, 8, 8), generator=torch.Generator().manual_seed(0))
+    x = pixels / (levels - 1) * 2 - 1
+    bits = flow.bits_per_dim(x, levels=levels).mean()
+    # E[x^2] of U(-1, 1 + 2/(levels-1)), the dequantised data
+    a, b = -1.0, 1.0 + 2 / (levels - 1)
+    second = (b**3 - a**3) / (3 * (b - a))
+    expected = (0.5 * second + 0.5 * math.log(2 * math.pi)) / math.log(2) + math.log2((levels - 1) / 2)
+    assert abs(bits - expected) < 0.02
 
 
 # Conditions

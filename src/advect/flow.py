@@ -20,7 +20,7 @@ from advect.fields import Run, bind
 from advect.parts import ModulePart, Part
 from advect.randomness import NumberedGenerator
 from advect.sampler import Sampler
-from advect.solvers import Context, Trajectory
+from advect.solvers import Context, Trajectory, likelihood
 from advect.transport import Transport
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ class Flow(nn.Module):
             refine=self.bind(run, role="refiner", **cond) if "refiner" in self.others else None,
         )
 
-    def _conditions(self, n: int, given: Mapping[str, Any]) -> dict[str, Tensor]:
+    def _conditions(self, n: int, given: Mapping[str, Any]) -> dict[str, Any]:
         """Spread one value over n samples, check what is given, and put the null where nothing is."""
         known = {item.name: item for item in self.conditions.items}
         if not known and given and getattr(self.network, "spec", None) is not None:
@@ -282,6 +282,87 @@ class Flow(nn.Module):
             if isinstance(part, ModulePart):
                 part._apply(fn)
         return super()._apply(fn, recurse)
+
+    def encode(
+        self, x: Tensor, *, solver: Solver | None = None, grid: GridLike = 1, run: Run | None = None, **cond: Any
+    ) -> Tensor:
+        """Carry data (n, *shape) back to the source: the x0 from which :meth:`sample` gives x.
+
+        Args:
+            x: Data in data units.
+            solver: Any solver without noise; None is DormandPrince (adaptive, 1e-5).
+            grid: A Grid, a number of uniform steps, or a list of times, for solvers that need one.
+            run: Counters.
+            cond: Conditions by name, as in :meth:`sample`.
+        """
+        given, run = self._conditions(len(x), cond), Run() if run is None else run
+        z = self.codec.encode(x.to(self.device, self.dtype))
+        with self._evaluating():
+            return likelihood.encode(self.bind(run, **given), z, solver, grid, run, context=self.context(run, **given))
+
+    def log_prob(
+        self,
+        x: Tensor,
+        *,
+        divergence: Literal["exact", "hutchinson"] = "exact",
+        solver: Solver | None = None,
+        grid: GridLike = 1,
+        seed: int = 0,
+        run: Run | None = None,
+        **cond: Any,
+    ) -> Tensor:
+        r"""Natural log-density of data, in data units: log p1(encode(x)) + log |det d encode / dx|, shape (n,).
+
+        Gradients reach x and the weights where gradients are on.
+
+        Args:
+            x: Data (n, *shape).
+            divergence: "exact" (as many backward passes as coordinates) or "hutchinson" (one, unbiased).
+            solver: Any solver without noise; None is DormandPrince (adaptive, 1e-5).
+            grid: A Grid, a number of uniform steps, or a list of times, for solvers that need one.
+            seed: Seed of the random probe of "hutchinson".
+            run: Counters.
+            cond: Conditions by name, as in :meth:`sample`.
+
+        Raises:
+            InputError: If the codec does not keep volumes in closed form, or the source has no density.
+        """
+        scale = self.codec.log_abs_det(tuple(x.shape[1:]))
+        if scale is None:
+            raise InputError(
+                f"the codec {type(self.codec).__name__} has no constant volume, so there is no density in data units"
+            )
+        run = Run(NumberedGenerator(seed, "probe", first=0, count=len(x))) if run is None else run
+        given = self._conditions(len(x), cond)
+        z = self.codec.encode(x.to(self.device, self.dtype))
+        with self._evaluating():
+            value = likelihood.log_prob(
+                self.bind(run, **given),
+                z,
+                self.transport.source,
+                solver,
+                grid,
+                divergence=divergence,
+                run=run,
+                context=self.context(run, **given),
+                cond=given,
+            )
+        return value + scale
+
+    def bits_per_dim(self, x: Tensor, *, levels: int = 256, seed: int = 0, **options: Any) -> Tensor:
+        r"""Bits per dimension of pictures in [-1, 1] that had `levels` integer levels, dequantised with uniform noise.
+
+        Args:
+            x: Pictures (n, *shape), on the levels -1, -1 + 2/(levels-1), ..., 1.
+            levels: Integer levels: 256 for bytes, 17 for the built-in digits.
+            seed: Seed of the noise (and of the random probe).
+            options: As in :meth:`log_prob`.
+        """
+        per_unit = (levels - 1) / 2
+        noise = NumberedGenerator(seed, "dequantise", first=0, count=len(x))
+        pixels = ((x + 1) * per_unit).round()
+        spread = likelihood.dequantise(pixels, noise, per_unit)
+        return likelihood.bits_per_dim(self.log_prob(spread, seed=seed, **options), x[0].numel(), per_unit)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write ``flow.json``, ``model.safetensors`` and ``fitted/`` (see :mod:`advect.saving`)."""
