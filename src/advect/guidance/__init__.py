@@ -1,5 +1,8 @@
 """How it is steered."""
 
 from advect.guidance.base import Guidance
+from advect.guidance.guided import Guided
+from advect.guidance.projected import APG, CFGZeroStar
+from advect.guidance.rules import CFG, AutoGuidance, Interval, Rescale
 
-__all__ = ["Guidance"]
+__all__ = ["APG", "CFG", "AutoGuidance", "CFGZeroStar", "Guidance", "Guided", "Interval", "Rescale"]

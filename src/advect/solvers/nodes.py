@@ -55,7 +55,7 @@ class Node(NamedTuple):
 @functools.lru_cache(maxsize=8192)
 def node(path: AffineInterpolant, t: float) -> Node:
     """The path at time t."""
-    time = torch.tensor(t, dtype=torch.float64)
+    time = torch.tensor(t, dtype=torch.float64, device="cpu")
     values = (path.alpha(time), path.sigma(time), path.d_alpha(time), path.d_sigma(time), path.half_log_snr(time))
     return Node(t, *(float(value) for value in values))
 
@@ -64,7 +64,7 @@ def node(path: AffineInterpolant, t: float) -> Node:
 def middle(path: AffineInterpolant, r: float, t: float) -> Node:
     """The node halfway between r and t in log-SNR."""
     half = 0.5 * (node(path, r).half_log_snr + node(path, t).half_log_snr)
-    return node(path, float(path.time_of_half_log_snr(torch.tensor(half, dtype=torch.float64))))
+    return node(path, float(path.time_of_half_log_snr(torch.tensor(half, dtype=torch.float64, device="cpu"))))
 
 
 @functools.lru_cache(maxsize=8192)
