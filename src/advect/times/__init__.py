@@ -1,18 +1,24 @@
 """When: time densities for training and grids for sampling."""
 
 from advect.times.base import Grid, TimeDensity
-from advect.times.densities import Uniform
+from advect.times.densities import CosMap, EDMLogNormal, FiniteSet, LogitNormal, Mode, Uniform, UShaped
 from advect.times.grids import BetaGrid, CustomGrid, EDMGrid, LogSNRGrid, Reversed, ShiftedGrid, TimeGrid
 
 __all__ = [
     "BetaGrid",
+    "CosMap",
     "CustomGrid",
     "EDMGrid",
+    "EDMLogNormal",
+    "FiniteSet",
     "Grid",
     "LogSNRGrid",
+    "LogitNormal",
+    "Mode",
     "Reversed",
     "ShiftedGrid",
     "TimeDensity",
     "TimeGrid",
+    "UShaped",
     "Uniform",
 ]
