@@ -1,1 +1,37 @@
-"""Filled below."""
+"""Figures of samples, trajectories and densities, with intervals, sample counts and real-against-real floors."""
+
+from advect.metrics.base import Estimate, Metric, bootstrap_mean
+from advect.metrics.frechet import FrechetDistance, frechet_distance
+from advect.metrics.judged import ClassAccuracy
+from advect.metrics.neighbours import NearestTraining, Precision, Recall, inside, nearest
+from advect.metrics.quadratic import MMD, EnergyDistance, KernelDistance, energy_distance, kernel_distance, mmd
+from advect.metrics.trajectories import Balance, balance, bits_per_dimension, straightness
+from advect.metrics.wasserstein import ExactW2, SlicedW2, exact_w2, sliced_w2
+
+__all__ = [
+    "MMD",
+    "Balance",
+    "ClassAccuracy",
+    "EnergyDistance",
+    "Estimate",
+    "ExactW2",
+    "FrechetDistance",
+    "KernelDistance",
+    "Metric",
+    "NearestTraining",
+    "Precision",
+    "Recall",
+    "SlicedW2",
+    "balance",
+    "bits_per_dimension",
+    "bootstrap_mean",
+    "energy_distance",
+    "exact_w2",
+    "frechet_distance",
+    "inside",
+    "kernel_distance",
+    "mmd",
+    "nearest",
+    "sliced_w2",
+    "straightness",
+]
