@@ -1,4 +1,4 @@
-"""Small files of every format (24 pictures of 6x6 in 3 classes, each unlike the others), and an example of each kind."""
+"""Small files of every format (24 pictures of 6x6 in 3 classes, no two alike), and an example of each kind of data."""
 
 from __future__ import annotations
 

@@ -144,6 +144,8 @@ class TableData(Data):
 
 def as_tensor(origin: str, name: str, value: Any) -> Tensor:
     """An array, list or tensor of numbers as a tensor; object arrays, text and the like are refused."""
+    if np.ndim(value) == 0:
+        raise InputError(f"{origin}: {name} is a single value: the first dimension counts samples")
     if isinstance(value, Tensor):
         return value.detach().cpu()
     array = np.asarray(value)
@@ -163,8 +165,6 @@ def as_tensor(origin: str, name: str, value: Any) -> Tensor:
 
 def _numbers(origin: str, name: str, value: Tensor, kind: str) -> Tensor:
     """float32 without NaN, or uint8 pictures."""
-    if value.ndim == 0:
-        raise InputError(f"{origin}: {name} is a single number: the first dimension counts samples")
     if value.dtype == torch.uint8 and kind == "image":
         return value
     if value.dtype == torch.bool or value.is_complex():
