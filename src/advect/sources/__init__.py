@@ -1,6 +1,8 @@
 """Who is at t=0: source distributions."""
 
 from advect.sources.base import Source
+from advect.sources.data import FromData
 from advect.sources.gaussian import Gaussian
+from advect.sources.mixtures import GaussianMixture, Mixture
 
-__all__ = ["Gaussian", "Source"]
+__all__ = ["FromData", "Gaussian", "GaussianMixture", "Mixture", "Source"]

@@ -1,0 +1,161 @@
+"""Laws of all sources: shapes, seeds, config, density against draws, score against autograd."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+
+import advect.sources as sources
+from advect import InputError, Transport
+from advect.parts import build, config_of
+from advect.sources import FromData, Gaussian, GaussianMixture, Mixture, Source
+
+MEANS = ((2.0, 0.0), (-1.0, 1.0), (0.0, -2.0))
+
+
+def _stored(shape: tuple[int, ...] = (2,), noise: float = 0.0, n: int = 200) -> FromData:
+    x = torch.randn(n, *shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    return FromData(noise=noise).fit(x)
+
+
+ALL = {
+    "Gaussian": lambda: Gaussian(),
+    "Gaussian 2, 1": lambda: Gaussian(2.0, 1.0),
+    "GaussianMixture": lambda: GaussianMixture(MEANS, (0.3, 0.5, 1.0), (1.0, 2.0, 3.0)),
+    "FromData": lambda: _stored(),
+    "FromData with noise": lambda: _stored(noise=0.2),
+    "Mixture": lambda: Mixture((Gaussian(0.5, 2.0), Gaussian(1.0), _stored(noise=0.3)), (1.0, 2.0, 1.0)),
+    "Mixture without density": lambda: Mixture((Gaussian(), _stored())),
+}
+every = pytest.mark.parametrize("make", ALL.values(), ids=ALL.keys())
+with_density = pytest.mark.parametrize(
+    "make", [m for name, m in ALL.items() if name not in ("FromData", "Mixture without density")]
+)
+
+
+def _seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_every_source_is_tested():
+    members = {m for m in vars(sources).values() if isinstance(m, type) and issubclass(m, Source)} - {Source}
+    assert members == {type(make()) for make in ALL.values()}
+
+
+@every
+def test_shape_type_and_seed(make):
+    source: Source = make()
+    draws = [source.sample((500, 2), None, _seeded(s), dtype=torch.float64) for s in (0, 0, 1)]
+    assert draws[0].shape == (500, 2)
+    assert draws[0].dtype == torch.float64
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+
+
+@every
+def test_config_and_state_bring_the_same_source_back(make):
+    source: Source = make()
+    again = build(config_of(source))
+    if isinstance(source, torch.nn.Module):
+        again = again.to(torch.float64)
+        again.load_state_dict(source.state_dict())
+    for other in (again, copy.deepcopy(source)):
+        draws = [s.sample((50, 2), None, _seeded(), dtype=torch.float64) for s in (source, other)]
+        assert torch.equal(*draws)
+
+
+@with_density
+def test_density_integrates_to_one_and_has_the_moments_of_the_draws(make):
+    """On a grid over the plane: total mass, mean and mean square against 2e5 draws."""
+    source: Source = make()
+    axis = torch.arange(-12.0, 12.0, 0.1, dtype=torch.float64)
+    grid = torch.cartesian_prod(axis, axis)
+    p = torch.cat([source.log_prob(part).exp() for part in grid.split(20_000)]) * 0.1**2
+    x = source.sample((200_000, 2), None, _seeded(), dtype=torch.float64)
+    assert p.sum() == pytest.approx(1.0, abs=1e-6)
+    for k in (0, 1):
+        spread = float(x[:, k].std())
+        assert (p * grid[:, k]).sum() == pytest.approx(float(x[:, k].mean()), abs=5 * spread / math.sqrt(2e5))
+        assert (p * grid[:, k] ** 2).sum() == pytest.approx(float((x[:, k] ** 2).mean()), rel=0.02)
+
+
+@with_density
+def test_score_is_the_gradient_of_the_density(make):
+    source: Source = make()
+    x = (2 * torch.randn(20, 2, generator=_seeded(), dtype=torch.float64)).requires_grad_()
+    (gradient,) = torch.autograd.grad(source.log_prob(x).sum(), x)
+    assert torch.allclose(source.score(x), gradient, atol=1e-10)
+
+
+def test_a_density_that_is_not_known_is_none():
+    x = torch.zeros(3, 2)
+    for source in (_stored(), Mixture((Gaussian(), _stored()))):
+        assert source.log_prob(x) is None
+        assert source.score(x) is None
+
+
+def test_only_a_gaussian_source_gives_the_velocity_a_score():
+    for make in ALL.values():
+        source = make()
+        assert (Transport(source).score_refusal is None) == isinstance(source, Gaussian)
+
+
+def test_stored_samples_of_any_shape_come_back_unchanged():
+    source = _stored((3, 4, 4), n=7)
+    drawn = source.sample((100, 3, 4, 4), None, _seeded(), dtype=torch.float64)
+    match = (drawn[:, None] == source.samples[None]).flatten(2).all(-1)
+    assert match.any(1).all()
+    assert match.any(0).all()  # all seven turn up
+    assert source.sample((5, 3, 4, 4), None, _seeded(), dtype=torch.float32).dtype == torch.float32
+
+
+def test_stored_samples_are_part_of_a_transport_and_its_state():
+    transport = Transport(_stored(n=9))
+    assert transport.state_dict()["source.samples"].shape == (9, 2)
+
+
+def test_mixture_weights_are_the_shares_of_the_draws():
+    source = Mixture((Gaussian(1e-3, 0.0), Gaussian(1e-3, 5.0)), (1.0, 3.0))
+    x = source.sample((100_000, 2), None, _seeded())
+    assert (x > 2.5).all(1).float().mean() == pytest.approx(0.75, abs=5e-3)
+    assert ((x > 2.5).all(1) == (x > 2.5).any(1)).all()  # one component per sample, not per coordinate
+
+
+def test_rows_of_one_sample_share_their_component():
+    rows = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2, 3] * 1).sort().values
+    for source in (
+        Mixture((Gaussian(1e-3, 0.0), Gaussian(1e-3, 5.0))),
+        GaussianMixture(((0.0, 0.0), (5.0, 5.0)), 1e-3),
+    ):
+        high = source.sample((10, 2), None, _seeded(3), rows=rows)[:, 0] > 2.5
+        assert all(high[rows == sample].unique().numel() == 1 for sample in range(4))
+        assert high.any()
+        assert not high.all()
+
+
+def test_bad_settings_are_refused():
+    with pytest.raises(InputError, match="FromData holds no samples"):
+        FromData().sample((3, 2))
+    with pytest.raises(InputError, match=r"stored samples have shape \(2,\)"):
+        _stored().sample((3, 4))
+    with pytest.raises(InputError, match="x holds NaN or infinity"):
+        FromData().fit(torch.tensor([[float("nan")]]))
+    with pytest.raises(InputError, match=r"x has shape \(0, 2\)"):
+        FromData().fit(torch.zeros(0, 2))
+    with pytest.raises(InputError, match=r"noise=-1\.0"):
+        FromData(noise=-1.0)
+    with pytest.raises(InputError, match="give one or more means of equal length"):
+        GaussianMixture(((0.0,), (1.0, 2.0)))
+    with pytest.raises(InputError, match=r"std is 0\.0 for 3 means"):
+        GaussianMixture(MEANS, 0.0)
+    with pytest.raises(InputError, match="for 3 components: give one finite weight"):
+        GaussianMixture(MEANS, 1.0, (1.0, 2.0))
+    with pytest.raises(InputError, match=r"states of shape \(B, 2\)"):
+        GaussianMixture(MEANS).sample((5, 3))
+    with pytest.raises(InputError, match="components is empty"):
+        Mixture(())
+    with pytest.raises(InputError, match="std is 0"):
+        Gaussian(0)
