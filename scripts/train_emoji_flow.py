@@ -1,4 +1,4 @@
-"""Train the emoji flow that ships with advect (src/advect/assets/emoji-flow): about an hour on one core.
+"""Train the emoji flow that ships with advect (src/advect/assets/emoji-flow): about half an hour on one core.
 
 A class-conditional U-Net on 2x2 pixel blocks, saved in half precision (under 8 MB). Run it again with
 `python scripts/train_emoji_flow.py`; same seed, same machine, same weights.
@@ -35,7 +35,7 @@ def main() -> None:
     """Train, then save."""
     root = Path(__file__).resolve().parents[1]
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=7000)
+    parser.add_argument("--steps", type=int, default=4500)
     parser.add_argument("--out", type=Path, default=root / "src/advect/assets/emoji-flow")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
