@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -149,42 +149,3 @@ class Averages:
 
 def _frozen_copy(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network).requires_grad_(False).eval()
-
-
-def posthoc_weights(kept: Sequence[tuple[float, float]], wanted: tuple[float, float]) -> list[float]:
-    r"""Shares of kept averages whose sum comes nearest to a wanted one, by least squares of the profiles.
-
-    Profiles p(tau) = (gamma + 1) tau^gamma / n^(gamma+1) on [0, n] have the inner product, for n_a <= n_b,
-
-        <p_a, p_b> = (gamma_a + 1)(gamma_b + 1) / (gamma_a + gamma_b + 1) (n_a / n_b)^gamma_b / n_b
-
-    Args:
-        kept: (number of steps n, relative std) of every average there is.
-        wanted: The same of the average to be found.
-
-    Source: arXiv 2312.02696, appendix C.2 (algorithm 3).
-    """
-    n = np.array([steps for steps, _ in kept], dtype=np.float64)
-    gamma = np.array([exponent_of(std) for _, std in kept])
-    target_n, target_gamma = np.array(float(wanted[0])), np.array(exponent_of(wanted[1]))
-    gram = _inner(n[:, None], gamma[:, None], n[None, :], gamma[None, :])
-    right = _inner(n, gamma, target_n, target_gamma)
-    return [float(share) for share in np.linalg.lstsq(gram, right, rcond=None)[0]]
-
-
-def _inner(n_a: np.ndarray, g_a: np.ndarray, n_b: np.ndarray, g_b: np.ndarray) -> np.ndarray:
-    late = np.maximum(n_a, n_b)
-    exponent = np.where(n_a <= n_b, g_b, g_a)
-    return (g_a + 1) * (g_b + 1) / (g_a + g_b + 1) * (np.minimum(n_a, n_b) / late) ** exponent / late
-
-
-def combine(kept: Sequence[Mapping[str, Tensor]], shares: Sequence[float]) -> dict[str, Tensor]:
-    """The weighted sum of sets of tensors, summed in float64; what is not floating is taken from the last."""
-    out = {}
-    for name, last in kept[-1].items():
-        if last.is_floating_point():
-            total = sum(share * tensors[name].double() for share, tensors in zip(shares, kept, strict=True))
-            out[name] = torch.as_tensor(total).to(last.dtype)
-        else:
-            out[name] = last
-    return out

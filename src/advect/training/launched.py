@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from advect.errors import InputError, require
 from advect.training.module import Trained
@@ -34,22 +35,21 @@ class Launched(Processes):
         cpu = device == "cpu" or not torch.cuda.is_available()
         if not cpu and device not in ("auto", "cuda"):
             raise InputError(f"device is {device!r}, but there are several processes: give 'auto', 'cuda' or 'cpu'")
-        handlers = [accelerate.DistributedDataParallelKwargs(broadcast_buffers=False)]
+        # accelerate starts the processes and finds each its device; what wraps the module is torch's own
+        self._state = accelerate.PartialState(cpu=cpu)
         self._sharding = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-        if self._sharding:  # accelerate's state starts the processes; the sharding itself is torch's
-            self._accelerator = accelerate.PartialState(cpu=cpu)
-        else:
-            self._accelerator = accelerate.Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=handlers)
-        self._ddp = handlers[0]
-        self.device = torch.device(self._accelerator.device)
-        self.index = int(self._accelerator.process_index)
-        self.count = int(self._accelerator.num_processes)
+        self.device = torch.device(self._state.device)
+        self.index, self.count = int(self._state.process_index), int(self._state.num_processes)
         self._templates: dict[int, nn.Module] = {}
+
+    def share(self, module: nn.Module) -> None:
+        for value in module.state_dict().values():
+            dist.broadcast(value, 0)
 
     def wrap(self, module: Trained, *, alternate: bool = False) -> nn.Module:
         if not self._sharding:
-            self._ddp.find_unused_parameters = alternate
-            return self._accelerator.prepare_model(module)
+            devices = [self.device] if self.device.type == "cuda" else None
+            return DistributedDataParallel(module, device_ids=devices, find_unused_parameters=alternate)
         mesh = dist.device_mesh.init_device_mesh(self.device.type, (self.count,))
         for part in [*module.networks.values(), *module.averaged.values()]:
             self._templates[id(part)] = copy.deepcopy(part).cpu()
@@ -109,7 +109,7 @@ class Launched(Processes):
         return bool(self.mean(torch.tensor(float(flag), device=self.device)) > 0)
 
     def wait(self) -> None:
-        self._accelerator.wait_for_everyone()
+        self._state.wait_for_everyone()
 
 
 def _shard(module: nn.Module, mesh: dist.device_mesh.DeviceMesh) -> None:

@@ -75,11 +75,14 @@ class Job:
 class Files:
     """What a training writes; in memory, nothing."""
 
-    def log(self, row: dict[str, Any]) -> None:
-        """A row of the log."""
+    def sample(self) -> None:
+        """After each step: samples, if they are due."""
 
-    def after_step(self, stopping: bool) -> None:
-        """After each step: samples and checkpoints that are due; a checkpoint if the training is being stopped."""
+    def log(self, row: dict[str, Any]) -> None:
+        """A row of the log, every `log_every` steps."""
+
+    def save(self, stopping: bool) -> None:
+        """After each step: a checkpoint, if it is due or the training is being stopped."""
 
     def last_good(self) -> str:
         """A clause that names the last good checkpoint."""
@@ -107,6 +110,7 @@ class Trainer:
         dtype = torch.float64 if settings.precision == "float64" else None
         for net in (*job.networks.values(), job.objective, job.transport):
             net.to(device, dtype)
+            processes.share(net)
         job.codec.to(device).eval()
         for net in job.frozen.values():
             if isinstance(net, nn.Module):
@@ -160,13 +164,14 @@ class Trainer:
                     self._one_step(batches, mine)
                     monitor.step(self.step)
                     due = self.step % settings.log_every == 0 or self.step == settings.steps
+                    self.files.sample()
                     if due:
                         self.log()
                     # several processes must stop at the same step: they ask each other when they synchronise anyway
                     stopping = interrupts.caught is not None if self.processes.count == 1 else False
                     if self.processes.count > 1 and due:
                         stopping = self.processes.any(interrupts.caught is not None)
-                    self.files.after_step(stopping)
+                    self.files.save(stopping)
                     if stopping:
                         raise_for(interrupts.caught or signal.SIGTERM)
         finally:
@@ -241,6 +246,16 @@ class Trainer:
             {role: net for role, net in nets.items() if role != "model"},
             job.record,
         )
+
+    def finished(self) -> Flow:
+        """The Flow at the end, out of training mode, and as trainable as the networks were. Collective."""
+        flow = self.flow().eval()
+        for role, live in self.job.networks.items():
+            kept = flow.network if role == "model" else flow.others[role]
+            assert isinstance(kept, nn.Module)
+            for mine, theirs in zip(kept.parameters(), live.parameters(), strict=True):
+                mine.requires_grad_(theirs.requires_grad)
+        return flow
 
     def state(self) -> dict[str, Tensor]:
         """Everything beside the step and the Flow's tensors that a resume needs. Collective."""

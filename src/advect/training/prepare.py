@@ -116,7 +116,8 @@ def prepare(
         stage=stage,
         sampler=sampler,
         frozen=frozen,
-        record={name: config[name] for name in ("data", "objective", "settings", "seed")} | {"stage": stage},
+        record={name: config[name] for name in ("data", "objective", "settings", "seed")}
+        | {"stage": stage, "class_names": None if data.class_names is None else list(data.class_names)},
         monitor=Monitor() if monitor is None else monitor,
     )
     return job, config

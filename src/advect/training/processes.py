@@ -31,6 +31,9 @@ class Processes:
         """Whether this process writes files."""
         return self.index == 0
 
+    def share(self, module: nn.Module) -> None:
+        """Give all processes the weights that the main one has. Collective."""
+
     def wrap(self, module: Trained, *, alternate: bool = False) -> nn.Module:
         """Make the gradients of this module those of all processes; `alternate` if a step may leave networks aside."""
         return module

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from advect.errors import InputError
-from advect.files import read_json, write_json
+from advect.files import read_json, save_tensors, write_json
 from advect.flow import Flow
 from advect.training import checkpoints
+from advect.training.ema import Averages
 from advect.training.logs import Log
 from advect.training.loop import Files, Trainer
+from advect.training.posthoc import SNAPSHOTS
 from advect.training.processes import Processes
 from advect.training.signature import refuse_changes
+from advect.training.watch import draw
 
 
 class RunFolder(Files):
@@ -34,6 +37,7 @@ class RunFolder(Files):
         self.config = json.loads(json.dumps(config))  # tuples become lists, as they are when read back
         self.checkpoints = folder / "checkpoints"
         self._log: Log | None = None
+        self.pending: dict[str, Any] = {}  # what samples showed, until the next row of the log
         if folder.exists() and not folder.is_dir():
             raise InputError(f"folder is {folder}, which is a file: give a folder, old or new")
         if checkpoints.steps_of(self.checkpoints) and not resume:
@@ -57,6 +61,7 @@ class RunFolder(Files):
             except InputError as error:
                 raise InputError(f"{self.found.folder}: {error}") from error
             trainer.job.monitor.note(f"going on from step {self.found.step}")
+            self.pending = dict(self.found.state["pending"])
             self.found = None  # free its tensors
         self.processes.wait()
         if not self.processes.main:
@@ -69,17 +74,29 @@ class RunFolder(Files):
             self.folder, trainer.step, tensorboard=settings.tensorboard, wandb=settings.wandb, config=self.config
         )
 
+    def sample(self) -> None:
+        every, step = self.trainer.job.settings.sample_every, self.trainer.step
+        if every is None or (step % every and step != self.trainer.job.settings.steps):
+            return
+        flow = self.trainer.flow()
+        if self.processes.main:
+            path, distance = draw(flow, self.trainer.job, self.folder / "samples", step)
+            self.pending = {"sample_step": step, "distance": distance}
+            self.trainer.job.monitor.samples(step, path)
+        self.processes.wait()
+
     def log(self, row: dict[str, Any]) -> None:
+        row |= self.pending
+        self.pending = {}
         if self._log is not None:
             self._log.write(row)
 
-    def after_step(self, stopping: bool) -> None:
+    def save(self, stopping: bool) -> None:
         step, settings = self.trainer.step, self.trainer.job.settings
-        last = step == settings.steps
-        if settings.sample_every is not None and (step % settings.sample_every == 0 or last):
-            self._sample()
         every = settings.checkpoint_every
-        if stopping or last or (every is not None and step % every == 0):
+        if self.trainer.averages is not None:
+            self._snapshot(self.trainer.averages)
+        if stopping or step == settings.steps or (every is not None and step % every == 0):
             self._save()
 
     def last_good(self) -> str:
@@ -106,11 +123,18 @@ class RunFolder(Files):
         if self._log is not None:
             self._log.flush()
             state = {"stage": trainer.job.stage, "seed": trainer.job.seed, "shards": trainer.shards}
+            state["pending"] = self.pending
             path = checkpoints.save(
                 self.checkpoints, trainer.step, flow, tensors, state, trainer.job.settings.keep_last
             )
             trainer.job.monitor.note(f"saved {path}")
         self.processes.wait()
 
-    def _sample(self) -> None:
-        """Filled below."""
+    def _snapshot(self, averages: Averages) -> None:
+        """Keep the averages as they are, for averages of other widths found after the training."""
+        every, step = averages.rule.snapshot_every, self.trainer.step
+        if every is None or (step % every and step != self.trainer.job.settings.steps):
+            return
+        tensors = {name: self.processes.gather(value) for name, value in averages.tensors().items()}
+        if self.processes.main:
+            save_tensors(self.folder / SNAPSHOTS / f"step-{step:08d}.safetensors", tensors)

@@ -25,13 +25,13 @@ def run_job(job: Job, config: dict[str, Any], folder: str | os.PathLike[str] | N
     if folder is None:
         trainer = Trainer(job, processes)
         trainer.run()
-        return trainer.flow().eval()
+        return trainer.finished()
     files = RunFolder(Path(folder), config, processes, resume=resume)
     trainer = Trainer(job, processes, files.shards)
     files.begin(trainer)
     try:
         trainer.run()
-        flow = trainer.flow().eval()
+        flow = trainer.finished()
         files.finish(flow)
     finally:
         files.close()
