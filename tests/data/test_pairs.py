@@ -109,7 +109,7 @@ def test_bad_arguments_are_refused_with_a_sentence(tmp_path):
         PairWriter(tmp_path, 4, SHAPE, "no", dtype="int8")  # type: ignore[arg-type]
     writer = PairWriter(tmp_path, 4, SHAPE, "no", dtype="float16")
     x = torch.full((4, *SHAPE), 1e6)
-    with pytest.raises(InputError, match=r"x0 of shard 0 is not finite as torch.float16: use float32"):
+    with pytest.raises(InputError, match=r"x1 of shard 0 is not finite as torch.float16: use float32"):
         writer.write(0, x, x)
     with pytest.raises(InputError, match=re.escape("conditions ['label'], but [] are declared")):
         writer.write(0, x, x, {"label": torch.zeros(4)})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -28,11 +29,13 @@ class Planar(Data):
 
     def points(self, split: Split = "train") -> Tensor:
         """All points of a split, (n, 2); validation and test hold a tenth as many."""
-        key = f"_{split}"
-        if key not in self.__dict__:
-            points = self.draw(self.size(split), seeded(self.seed, type(self).__name__, split))
-            self.__dict__[key] = points  # drawn once: the fields are frozen, this is a cache
-        return self.__dict__[key]
+        if split not in self._drawn:
+            self._drawn[split] = self.draw(self.size(split), seeded(self.seed, type(self).__name__, split))
+        return self._drawn[split]
+
+    @cached_property
+    def _drawn(self) -> dict[str, Tensor]:
+        return {}
 
     @property
     def shape(self) -> tuple[int, ...]:

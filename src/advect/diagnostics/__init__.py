@@ -1,1 +1,18 @@
-"""Filled below."""
+"""What a flow does to its coupling: transport costs, straightness, crossing paths, and densities on a grid."""
+
+from advect.diagnostics.convergence import ErrorAtCost, error_against_calls, measured_order
+from advect.diagnostics.costs import CostBalance, cost_balance, nonintersection, straightness, transport_cost
+from advect.diagnostics.histograms import histogram, histogram_kl
+
+__all__ = [
+    "CostBalance",
+    "ErrorAtCost",
+    "cost_balance",
+    "error_against_calls",
+    "histogram",
+    "histogram_kl",
+    "measured_order",
+    "nonintersection",
+    "straightness",
+    "transport_cost",
+]

@@ -1,1 +1,16 @@
-"""Filled below."""
+"""How a flow is shortened: reflow, and distillation to k steps."""
+
+from advect.distillation.distances import Distance, Mixed, Perceptual, SquaredError
+from advect.distillation.k_step import KStep, OneStepEncoder
+from advect.distillation.reflow import OnlineReflow, reflow_transport
+
+__all__ = [
+    "Distance",
+    "KStep",
+    "Mixed",
+    "OneStepEncoder",
+    "OnlineReflow",
+    "Perceptual",
+    "SquaredError",
+    "reflow_transport",
+]

@@ -1,0 +1,80 @@
+"""Reflow and distillation of a trained flow, from its pairs on disk or drawn on the way."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from torch import nn
+
+from advect.codecs import Identity
+from advect.data.base import Data
+from advect.distillation import KStep, OnlineReflow, reflow_transport
+from advect.errors import InputError
+from advect.flow import Flow
+from advect.objectives import Objective
+from advect.sampler import Sampler
+from advect.solvers import Euler
+from advect.times import TimeGrid
+from advect.training.api import train
+
+
+def reflow(flow: Flow, pairs: Data, *, objective: Objective | None = None, **options: Any) -> Flow:
+    """Train a copy of a flow on pairs that it made: fine-tuned from its weights, with a new optimiser and average.
+
+    Args:
+        flow: The flow that made the pairs; left as it is.
+        pairs: States in pairs, such as :class:`advect.data.StoredPairs`.
+        objective: What is regressed on them: flow matching (reflow) by default, or a distillation such as
+            ``KStep(k)``, whose flow is then sampled in k Euler steps.
+        **options: Of :func:`advect.train`: settings, seed, folder, monitor, or single settings.
+
+    Returns:
+        A flow with the teacher's codec and no score (`score_refusal` says why).
+    """
+    trained = train(
+        _copy(flow),
+        pairs,
+        objective=objective,
+        transport=reflow_transport(flow.transport),
+        codec=Identity(),
+        conditions=flow.conditions,
+        **options,
+    )
+    sampler = Sampler(Euler(), TimeGrid(objective.k)) if isinstance(objective, KStep) else flow.sampler
+    return Flow(trained.network, trained.transport, flow.codec, flow.conditions, sampler, flow.shape)
+
+
+def reflow_online(flow: Flow, data: Data, *, objective: OnlineReflow | None = None, **options: Any) -> Flow:
+    """Train a copy of a flow on pairs that the flow draws anew for every batch.
+
+    Args:
+        flow: The teacher; left as it is.
+        data: Gives the conditions, and x0 if its batches bring one (two domains).
+        objective: How the pairs are drawn.
+        **options: Of :func:`advect.train`.
+
+    Returns:
+        A flow with the teacher's codec and no score.
+    """
+    trained = train(
+        _copy(flow),
+        data,
+        objective=OnlineReflow() if objective is None else objective,
+        transport=reflow_transport(flow.transport, online=True),
+        codec=flow.codec,
+        conditions=flow.conditions,
+        others={"teacher": _module(flow)},
+        **options,
+    )
+    return Flow(trained.network, trained.transport, flow.codec, flow.conditions, flow.sampler, flow.shape)
+
+
+def _copy(flow: Flow) -> nn.Module:
+    return copy.deepcopy(_module(flow)).requires_grad_(True)
+
+
+def _module(flow: Flow) -> nn.Module:
+    if not isinstance(flow.network, nn.Module):
+        raise InputError(f"the flow's network is a {type(flow.network).__name__}, which has no weights to train")
+    return flow.network
