@@ -12,7 +12,7 @@ import importlib
 import inspect
 import types
 import typing
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import nn
 
@@ -28,7 +28,8 @@ class Part:
     trusted may not build it.
     """
 
-    runs_foreign_code: ClassVar[bool] = False
+    # Without annotation: jsonargparse looks up those of all bases in the module of the member, where no ClassVar is.
+    runs_foreign_code = False
 
     def init_args(self) -> dict[str, Any]:
         """The constructor arguments by name: here, the fields of a frozen dataclass."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ class FromCallable(Data):
         kwargs: Plain values passed on to it.
     """
 
-    runs_foreign_code: ClassVar[bool] = True
+    runs_foreign_code = True
 
     target: str
     kwargs: dict[str, Any] = field(default_factory=dict, hash=False)
