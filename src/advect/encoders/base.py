@@ -99,5 +99,7 @@ def prepare(images: Tensor, size: int | None, channels: int, mean: Sequence[floa
 
 @torch.no_grad()
 def extract(extractor: Extractor, images: Tensor, batch: int = 256) -> Tensor:
-    """Features of many images, `batch` at a time, in float64 on the images' device."""
-    return torch.cat([extractor(part).double() for part in images.split(batch)])
+    """Features of many images, `batch` at a time where the extractor is: float64 on the images' device."""
+    place = next(extractor.parameters(), images)
+    parts = (extractor(part.to(place.device, place.dtype)) for part in images.split(batch))
+    return torch.cat([part.double() for part in parts]).to(images.device)

@@ -79,10 +79,17 @@ class SmallClassifier(Extractor):
         self._check(images)
         return torch.cat([member.features(images) for member in self._nets()], 1)
 
+    @torch.no_grad()
     def probabilities(self, images: Tensor) -> Tensor:
-        """Probability of each class, (B, classes)."""
+        """Probability of each class, (B, classes), for images like those of `forward`."""
         self._check(images)
         return torch.stack([member(images).softmax(1) for member in self._nets()]).mean(0)
+
+    def classify(self, images: Tensor, batch: int = 256) -> Tensor:
+        """The most probable class of many images, (B,) on the images' device."""
+        place = next(self.parameters())
+        parts = [self.probabilities(x.to(place.device, place.dtype)).argmax(1) for x in images.split(batch)]
+        return torch.cat(parts).to(images.device)
 
     def _nets(self) -> list[ConvNet]:
         return list(self.members)  # pyright: ignore[reportReturnType]

@@ -28,7 +28,7 @@ class Estimate:
     Attributes:
         name: What was measured, the extractor in brackets: ``FD[digits-cnn]``.
         value: The figure.
-        low: Lower end of the interval.
+        low: Lower end of the interval; None if no resamples were asked for.
         high: Upper end of the interval.
         n: Generated samples that went in.
         n_real: Real samples that went in; 0 where there are none.
@@ -41,8 +41,8 @@ class Estimate:
 
     name: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     n: int
     n_real: int = 0
     floor: float | None = None
@@ -55,7 +55,8 @@ class Estimate:
         unit = f" {self.unit}" if self.unit else ""
         real = f" against {self.n_real}" if self.n_real else ""
         floor = "" if self.floor is None else f"; real against real {self.floor:.4g} (N = {self.floor_n})"
-        return f"{self.name} {self.value:.4g}{unit} ({self.low:.4g} to {self.high:.4g}, N = {self.n}{real}{floor})"
+        interval = "" if self.low is None or self.high is None else f"{self.low:.4g} to {self.high:.4g}, "
+        return f"{self.name} {self.value:.4g}{unit} ({interval}N = {self.n}{real}{floor})"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -157,7 +158,7 @@ def estimate(name: str, value: Tensor, resampled: Tensor, **about: Any) -> Estim
     """
     number = value.item()
     if resampled.numel() == 0:
-        return Estimate(name, number, float("nan"), float("nan"), **about)
+        return Estimate(name, number, None, None, **about)
     edges = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=resampled.dtype, device=resampled.device)
     low, high = (resampled.quantile(edges) + (value - resampled.mean())).tolist()
     return Estimate(name, number, low, high, **about)

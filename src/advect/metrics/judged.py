@@ -45,8 +45,7 @@ class ClassAccuracy(Metric):
             raise InputError(
                 f"{self.name} was given samples without classes: pass Batch(x1, cond={{{self.condition!r}: labels}})"
             )
-        found = torch.cat([self.judge.probabilities(part).argmax(1) for part in samples.x1.detach().split(256)])
-        return (found == samples.cond[self.condition]).double()[:, None]
+        return (self.judge.classify(samples.x1.detach()) == samples.cond[self.condition]).double()[:, None]
 
     def measure(self, x: Tensor, y: Tensor, generator: torch.Generator, resamples: int | None) -> Measured:
         b = self.resamples if resamples is None else resamples
