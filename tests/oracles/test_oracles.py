@@ -26,7 +26,7 @@ from advect.interpolants import (
     Trigonometric,
     Zero,
 )
-from advect.oracles import FiniteData, Gaussian, GaussianMixture, reference_mixture
+from advect.oracles import FiniteData, Gaussian, GaussianFlowMap, GaussianMixture, reference_mixture
 from advect.parts import build, config_of
 from advect.sources import Gaussian as GaussianSource
 from advect.sources import Source
@@ -245,8 +245,6 @@ def test_flow_map_is_a_semigroup_that_follows_its_velocity(path, source):
 
 def test_flow_map_of_several_components_is_refused():
     with pytest.raises(InputError, match="3 pairs of components"):
-        from advect.oracles import GaussianFlowMap
-
         GaussianFlowMap(FULL.on())
 
 
