@@ -100,19 +100,21 @@ class Shift(Augmentation):
     def change(self, batch: Batch, generator: torch.Generator) -> Batch:
         height, width = batch.x1.shape[-2:]
         by = randint(2 * self.pixels + 1, (2, len(batch)), generator, device=batch.x1.device) - self.pixels
-        sample = torch.arange(len(batch), device=batch.x1.device)[:, None, None]
-        down = (torch.arange(height, device=by.device) + by[0, :, None]).clamp(0, height - 1)[:, :, None]
-        across = (torch.arange(width, device=by.device) + by[1, :, None]).clamp(0, width - 1)[:, None, :]
-        return _on_pictures(batch, lambda x: x.permute(0, 2, 3, 1)[sample, down, across].permute(0, 3, 1, 2))
+        down = (torch.arange(height, device=by.device) + by[0, :, None]).clamp(0, height - 1)
+        across = (torch.arange(width, device=by.device) + by[1, :, None]).clamp(0, width - 1)
+        pixel = (down[:, :, None] * width + across[:, None, :]).flatten(1)[:, None]
+
+        def moved(x: Tensor) -> Tensor:
+            return x.flatten(2).gather(2, pixel.expand(-1, x.shape[1], -1)).reshape(x.shape)
+
+        return _on_pictures(batch, moved)
 
 
 def _on_pictures(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
     """Apply a change to everything in a batch that is laid out as x1 is."""
     area = batch.x1.shape[-2:]
     return batch.replace(
-        x1=change(batch.x1).contiguous(),
-        x0=None if batch.x0 is None else change(batch.x0).contiguous(),
-        extras={
-            k: change(v).contiguous() if v.ndim == 4 and v.shape[-2:] == area else v for k, v in batch.extras.items()
-        },
+        x1=change(batch.x1),
+        x0=None if batch.x0 is None else change(batch.x0),
+        extras={k: change(v) if v.ndim == 4 and v.shape[-2:] == area else v for k, v in batch.extras.items()},
     )
