@@ -17,28 +17,20 @@ from advect.guidance import Guidance
 from advect.solvers import Solver
 from advect.sources import Source
 from advect.times import Grid
+from advect.training import find_flow
 
 ASSETS = Path(__file__).parents[1] / "assets"
 
 
 def open_flow(path: str, trust_remote_code: bool = False) -> Flow:
-    """Open a saved flow: its folder, the run folder around it, or the name of one that ships with advect."""
-    return Flow.from_pretrained(flow_folder(path), trust_remote_code=trust_remote_code)
-
-
-def flow_folder(path: str) -> Path:
-    """Where the flow.json is: in the folder, in its `flow/`, or in its newest checkpoint that has one."""
-    folder = Path(path)
-    candidates = [folder, folder / "flow", *sorted(folder.glob("checkpoints/*/flow"), reverse=True)]
-    candidates.append(ASSETS / f"{path}-flow")
-    for candidate in candidates:
-        if (candidate / "flow.json").is_file():
-            return candidate
-    shipped = sorted(found.name.removesuffix("-flow") for found in ASSETS.glob("*-flow"))
-    raise InputError(
-        f"there is no flow at {path}: give the folder of a run, a folder with a flow.json"
-        + (f", or one that ships with advect ({', '.join(shipped)})" if shipped else "")
-    )
+    """Open a saved flow: its folder, a run folder or checkpoint, or the name of a flow that ships with advect."""
+    if not Path(path).exists():
+        shipped = {found.name.removesuffix("-flow"): found for found in sorted(ASSETS.glob("*-flow"))}
+        if path not in shipped:
+            names = f", or one that ships with advect ({', '.join(shipped)})" if shipped else ""
+            raise InputError(f"there is no flow at {path}: give the folder of a run or of a saved flow{names}")
+        return Flow.from_pretrained(shipped[path])
+    return Flow.from_pretrained(find_flow(path), trust_remote_code=trust_remote_code)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,10 @@ def sentence(message: str, known: Iterable[str] = ()) -> str:
     """Boil down a nested message of jsonargparse to one sentence with a mend."""
     key = ".".join(re.findall(r'Parser key "([^"]+)"', message))
     if match := re.search(r"unrecognized arguments: (?:--)?([\w.+-]+)", message, re.IGNORECASE):
-        return f"there is no option --{match[1]}{_near(match[1], known, '--')}"
+        return f"there is no option --{match[1]}{_near_option(match[1], known)}"
+    if "Problems parsing config" in message:
+        place = re.search(r"line \d+, column \d+", message)
+        return f"the recipe is not valid YAML{' (' + place[0] + ')' if place else ''}: mend it there"
     if match := re.search(r"(?:Option|Key) '([\w.]+)' is not (?:accepted|expected)", message):
         unknown, owner = match[1], _class_in(message)
         if owner is None:
@@ -93,6 +96,16 @@ def _near(name: str, known: Iterable[str], prefix: str = "") -> str:
     if close:
         return f": did you mean {' or '.join(prefix + folded[c] for c in close)}?"
     return f": there are {', '.join(known)}" if 0 < len(known) <= 12 else ""
+
+
+def _near_option(name: str, known: Iterable[str]) -> str:
+    """The nearest option; of a dotted one the first word is mended, since what follows belongs to a class."""
+    known = list(known)
+    head, dot, rest = name.partition(".")
+    heads = {option.partition(".")[0] for option in known}
+    if dot and head not in heads and (close := difflib.get_close_matches(head, sorted(heads), 1, 0.55)):
+        return f": did you mean --{close[0]}.{rest}?"
+    return _near(name, known, "--")
 
 
 def _kind(name: str) -> str:

@@ -11,13 +11,27 @@ from advect.report.figures import (
     time_bin_plot,
     trajectory_plot,
 )
+from advect.report.measure import Quality, measure, measure_calls, with_calls
 from advect.report.page import Html, Page, code, columns, details, facts, heading, markup, note, paragraph, table
 from advect.report.pictures import beside, film, grid, picture, png, save_each, save_png, tile
+from advect.report.sections import (
+    add,
+    is_picture,
+    nearest_items,
+    provenance_items,
+    quality_items,
+    quality_table,
+    show,
+    training_items,
+    trajectory_items,
+)
 
 __all__ = [
     "Dot",
     "Html",
     "Page",
+    "Quality",
+    "add",
     "beside",
     "cloud_plot",
     "code",
@@ -28,19 +42,30 @@ __all__ = [
     "film",
     "grid",
     "heading",
+    "is_picture",
     "loss_plot",
     "markup",
+    "measure",
+    "measure_calls",
+    "nearest_items",
     "note",
     "paragraph",
     "picture",
     "plot",
     "png",
+    "provenance_items",
+    "quality_items",
     "quality_plot",
+    "quality_table",
     "save_each",
     "save_png",
+    "show",
     "svg",
     "table",
     "tile",
     "time_bin_plot",
+    "training_items",
+    "trajectory_items",
     "trajectory_plot",
+    "with_calls",
 ]

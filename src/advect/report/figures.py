@@ -96,9 +96,21 @@ def time_bin_plot(steps: Sequence[int], bins: Sequence[Sequence[float | None]]) 
 
 
 def quality_plot(
-    series: Mapping[str, Sequence[Dot]], ylabel: str, xlabel: str = "network calls", floor: float | None = None
+    series: Mapping[str, Sequence[Dot]],
+    ylabel: str,
+    xlabel: str = "network calls",
+    floor: float | None = None,
+    share: bool = False,
 ) -> Any:
-    """A measure with intervals against calls or seconds, one line a model; `floor` is real against real."""
+    """A measure with intervals against calls or seconds, one line a model.
+
+    Args:
+        series: Values at rising x, by name.
+        ylabel: What is measured.
+        xlabel: "network calls" or "seconds".
+        floor: What real samples score against real ones.
+        share: Whether the measure is a share in [0, 1], shown as it is; a distance is shown on a logarithmic scale.
+    """
     drawn, (axis,) = figure(5.2, 3.4)
     for i, (name, dots) in enumerate(series.items()):
         x = [d.x for d in dots]
@@ -107,14 +119,35 @@ def quality_plot(
         axis.errorbar(x, [d.value for d in dots], error, color=colour, marker="o", ms=4, lw=1.4, capsize=3, label=name)
     if floor is not None:
         axis.axhline(floor, color="#59636e", lw=1, ls="--", label="real against real")
-    positive = all(d.value > 0 for dots in series.values() for d in dots)
-    axis.set(xlabel=xlabel, ylabel=ylabel, xscale="log", yscale="log" if positive else "linear")
+    axis.set(xlabel=xlabel, ylabel=ylabel, xscale="log")
+    _scale(axis, [d for dots in series.values() for d in dots], share)
     calls = sorted({d.x for dots in series.values() for d in dots})
-    if xlabel == "network calls" and calls:
+    if xlabel == "network calls":
         axis.set_xticks(calls, [f"{c:g}" for c in calls])
         axis.minorticks_off()
+    else:
+        _plain_ticks(axis.xaxis)
     axis.legend(fontsize=8)
     return drawn
+
+
+def _scale(axis: Any, dots: Sequence[Dot], share: bool) -> None:
+    """Logarithmic; linear around zero as wide as the intervals, where an unbiased distance may come out below zero."""
+    if share or not dots:
+        return
+    if min(d.low for d in dots) > 0:
+        axis.set_yscale("log")
+        _plain_ticks(axis.yaxis)
+    else:
+        widths = sorted((d.high - d.low) / 2 for d in dots)
+        axis.set_yscale("symlog", linthresh=max(widths[len(widths) // 2], 1e-12))
+
+
+def _plain_ticks(axis: Any) -> None:
+    ticker = require("matplotlib.ticker", "report", "plotting")
+    axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    axis.set_minor_formatter(ticker.NullFormatter())
 
 
 def trajectory_plot(states: Tensor, data: Tensor, paths: int = 40) -> Any:

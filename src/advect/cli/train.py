@@ -1,0 +1,109 @@
+"""``advect train``: a recipe, dotted overrides, a run folder; or a dry run that writes nothing."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from advect.cli.parsing import new_parser, parse
+from advect.cli.progress import Progress
+from advect.cli.recipes import add_recipe, as_yaml, build_recipe, recipe_file
+from advect.cli.run_report import write_run_report
+from advect.data import describe
+from advect.files import write_atomically
+from advect.training import Monitor, Recipe, run_recipe, validate
+from advect.training.prepare import prepare
+from advect.training.stages import Train
+
+
+def make_parser() -> Any:
+    """Options of `advect train`."""
+    parser = new_parser(
+        "train",
+        "Train or distil from a recipe: advect train RECIPE [--folder runs/x] [--data.path photos/] "
+        "[--train.steps 2000] ... Run it again and it resumes.",
+    )
+    add_recipe(parser)
+    parser.add_argument("--folder", default=None, help="folder of the run; runs/NAME if not given")
+    parser.add_argument("--fresh", action="store_true", help="refuse a folder that holds a run, instead of resuming it")
+    parser.add_argument("--quiet", action="store_true", help="no progress, no report")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and write nothing")
+    return parser
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Train, and write the report."""
+    parser = make_parser()
+    arguments = _with_recipe(arguments)
+    given = parse(parser, arguments)
+    recipe = build_recipe(parser, given)
+    folder = Path("runs") / recipe.name if given.folder is None else Path(given.folder)
+    resolved = as_yaml(recipe)
+    if given.dry_run:
+        validate(recipe)
+        print(plan(recipe, folder, resolved))
+        return 0
+    main = int(os.environ.get("RANK", "0")) == 0
+    monitor = Progress() if main and not given.quiet else Monitor()
+    flow = run_recipe(recipe, folder, resume=not given.fresh, monitor=monitor)
+    if main:
+        write_atomically(folder / "recipe.yaml", resolved)
+        if not given.quiet:
+            write_run_report(flow, recipe, folder, resolved)
+            print(f"flow: {folder / 'flow'}\nreport: {folder / 'report.html'}")
+            print(f"next: advect sample {folder} -n 64", file=sys.stderr)
+    return 0
+
+
+def _with_recipe(arguments: Sequence[str]) -> list[str]:
+    """The recipe stands first, and is read before the options that override it."""
+    if not arguments or arguments[0].startswith("-"):
+        return list(arguments)
+    return ["--recipe", str(recipe_file(arguments[0])), *arguments[1:]]
+
+
+def plan(recipe: Recipe, folder: Path, resolved: str) -> str:
+    """What a dry run prints: the recipe, the data, the networks, the work."""
+    about = describe(recipe.data)
+    lines = ["resolved recipe:", *(f"  {line}" for line in resolved.splitlines()), "", "data:"]
+    classes, (low, high) = about["classes"], about["range"]
+    splits = ", ".join(f"{n} {split}" for split, n in about["splits"].items())
+    lines += [
+        f"  {about['name']}: {splits}, each {about['shape']}",
+        f"  values from {low:.3g} to {high:.3g}, mean {about['mean']:.3g}, standard deviation {about['std']:.3g}",
+        f"  conditions: {', '.join(f'{name} ({width})' for name, width in about['conditions'].items()) or 'none'}",
+    ]
+    if classes:
+        lines.append(f"  classes: {', '.join(classes[:12])}{' ...' if len(classes) > 12 else ''}")
+    first = recipe.stages[0]
+    if isinstance(first, Train):
+        job, _ = prepare(
+            recipe.network if first.network is None else first.network,
+            recipe.data,
+            objective=recipe.objective if first.objective is None else first.objective,
+            transport=recipe.transport if first.transport is None else first.transport,
+            codec=recipe.codec,
+            drop=recipe.drop if first.drop is None else first.drop,
+            settings=recipe.train,
+            seed=recipe.seed,
+        )
+        lines += ["", "networks:"]
+        for role, net in job.networks.items():
+            total = sum(p.numel() for p in net.parameters())
+            lines.append(
+                f"  {role}: {type(net).__name__}, {total:,} parameters, {total * 4 / 2**20:.1f} MiB in float32"
+            )
+        lines.append(f"  state: {tuple(job.codec.latent_shape(recipe.data.shape))}")
+    epochs = recipe.train.steps * recipe.train.batch_size / max(recipe.data.size("train"), 1)
+    lines += [
+        "",
+        "work:",
+        f"  stages: {', '.join(stage.name for stage in recipe.stages)}",
+        f"  {recipe.train.steps} steps of {recipe.train.batch_size} samples ({epochs:.1f} passes over the data)",
+        f"  folder: {folder}{' (holds a run: it would be continued)' if (folder / 'checkpoints').is_dir() else ''}",
+        "nothing was written",
+    ]
+    return "\n".join(lines)

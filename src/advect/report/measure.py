@@ -1,0 +1,124 @@
+"""What a flow gives for a number of network calls: samples, seconds, and metrics with their intervals."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from advect.batch import Batch
+from advect.errors import InputError
+from advect.fields import Run, bind
+from advect.flow import Flow
+from advect.metrics import Estimate, Metric
+from advect.sampler import Sampler
+from advect.solvers import Euler
+from advect.times import TimeGrid
+
+
+@dataclass(frozen=True)
+class Quality:
+    """One sampler of one flow, measured.
+
+    Attributes:
+        calls: Network calls per trajectory, counted.
+        seconds: Wall time for all samples.
+        estimates: Figures by name.
+        samples: The samples that were measured, data units.
+        sampler: What drew them.
+    """
+
+    calls: int
+    seconds: float
+    estimates: dict[str, Estimate]
+    samples: Tensor
+    sampler: Sampler
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON: all but the samples."""
+        return {
+            "calls": self.calls,
+            "seconds": round(self.seconds, 4),
+            "n": len(self.samples),
+            "sampler": f"{self.sampler.solver}, {self.sampler.grid}",
+            "metrics": [estimate.as_dict() for estimate in self.estimates.values()],
+        }
+
+
+def with_calls(flow: Flow, calls: int) -> Sampler:
+    """The flow's sampler with as many steps as spend exactly `calls` network calls; where none do, Euler's rule."""
+    sampler = flow.sampler
+    if calls < 1:
+        raise InputError(f"calls is {calls}: a sampler makes at least 1 network call")
+    if hasattr(sampler.grid, "steps"):
+        one, two = _count(flow, sampler, 1), _count(flow, sampler, 2)
+        if two > one <= calls and (calls - one) % (two - one) == 0:
+            steps = 1 + (calls - one) // (two - one)
+            if _count(flow, sampler, steps) == calls:
+                return sampler.but(steps=steps)
+    return replace(sampler, solver=Euler(), grid=TimeGrid(calls))
+
+
+def _count(flow: Flow, sampler: Sampler, steps: int) -> int:
+    """Calls that the solver makes in so many steps, counted on a field that is zero."""
+    run = Run()
+    field = bind(lambda x, *times: torch.zeros_like(x), run)
+    x0 = torch.zeros(1, *flow.shape, device=flow.device, dtype=flow.dtype)
+    sampler.solver(field, x0, sampler.but(steps=steps).grid, run, context=flow.context())
+    return run.nfe
+
+
+def measure(
+    flow: Flow,
+    metrics: Sequence[Metric],
+    real: Batch,
+    other_real: Batch | None = None,
+    *,
+    n: int = 1000,
+    seed: int = 0,
+    sampler: Sampler | None = None,
+    cond: Mapping[str, Any] | None = None,
+    batch_size: int = 500,
+) -> Quality:
+    """Draw n samples and measure them against real ones.
+
+    Args:
+        flow: What is measured.
+        metrics: Figures to take.
+        real: Real samples.
+        other_real: Further real samples for the floors; None splits `real`.
+        n: Samples drawn.
+        seed: Their seed.
+        sampler: How; None is the flow's own.
+        cond: Conditions of the samples, n each.
+        batch_size: Samples integrated together.
+    """
+    sampler = flow.sampler if sampler is None else sampler
+    run, cond = Run(), dict(cond or {})
+    began = time.perf_counter()
+    samples = flow.sample(
+        n,
+        seed=seed,
+        run=run,
+        batch_size=batch_size,
+        solver=sampler.solver,
+        grid=sampler.grid,
+        source=sampler.source,
+        guidance=sampler.guidance,
+        **cond,
+    ).cpu()
+    seconds = time.perf_counter() - began
+    fake = Batch(samples, {name: torch.as_tensor(value).expand(n) for name, value in cond.items()})
+    estimates = [metric(fake, real, other_real=other_real) for metric in metrics]
+    return Quality(run.nfe, seconds, {estimate.name: estimate for estimate in estimates}, samples, sampler)
+
+
+def measure_calls(
+    flow: Flow, calls: Sequence[int], metrics: Sequence[Metric], real: Batch, **options: Any
+) -> list[Quality]:
+    """:func:`measure` for several numbers of network calls."""
+    return [measure(flow, metrics, real, sampler=with_calls(flow, number), **options) for number in calls]
