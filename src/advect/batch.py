@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 
 import torch
@@ -36,7 +35,7 @@ class Batch:
 
     def replace(self, **changes: object) -> Batch:
         """A copy with some attributes changed."""
-        return dataclasses.replace(self, **changes)  # pyright: ignore[reportArgumentType]
+        return Batch(**(self.__dict__ | changes))  # pyright: ignore[reportArgumentType]
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Batch:
         """Move all tensors; floating ones also to `dtype` if given."""

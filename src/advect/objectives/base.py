@@ -11,50 +11,71 @@ import torch
 from torch import Tensor
 
 from advect.batch import Batch
+from advect.errors import InputError
 from advect.parts import ModulePart
 from advect.transport import Transport
+
+
+# The operator behind torch.nn.functional.mse_loss; the function's own checks cost as much again for small batches.
+_mean_square = torch.ops.aten.mse_loss.default
 
 
 class Loss:
     """A loss per sample, reduced only when asked.
 
     Args:
-        residual: prediction - target, shape (B, *shape); the loss per sample is the mean of its square.
+        prediction: What the network said, shape (copies * B, *shape); without a `target` it is a residual.
+        target: What it should have said, the same shape; the loss per sample is the mean squared difference.
         weight: Weight per sample (B,), or None.
         t: Times (B,), for the logs per time bin.
         logs: Detached scalars by name, kept on the device.
-        per_sample: The loss per sample itself, where it is no mean square; then `residual` is None.
+        per_sample: The weighted loss per sample itself, where it is no mean square; then `prediction` is None.
+        copies: Evaluations per sample, one after the other as whole batches (an antithetic pair has 2).
+
+    Raises:
+        InputError: If prediction and target differ in shape, which would broadcast silently and wrongly.
     """
 
-    __slots__ = ("_per_sample", "logs", "residual", "t", "weight")
+    __slots__ = ("_per_sample", "copies", "logs", "prediction", "t", "target", "weight")
 
     def __init__(
         self,
-        residual: Tensor | None = None,
+        prediction: Tensor | None = None,
+        target: Tensor | None = None,
         *,
         weight: Tensor | None = None,
         t: Tensor | None = None,
         logs: Mapping[str, Tensor] | None = None,
         per_sample: Tensor | None = None,
+        copies: int = 1,
     ) -> None:
-        self.residual, self.weight, self.t = residual, weight, t
-        self.logs: dict[str, Tensor] = dict(logs or {})
+        if prediction is not None and target is not None and prediction.shape != target.shape:
+            raise InputError(
+                f"the network gave shape {tuple(prediction.shape)} where the target has shape {tuple(target.shape)}: "
+                "its output has the shape of its input x"
+            )
+        self.prediction, self.target, self.weight, self.t, self.copies = prediction, target, weight, t, copies
+        self.logs: dict[str, Tensor] = {} if logs is None else dict(logs)
         self._per_sample = per_sample
 
     @property
     def per_sample(self) -> Tensor:
         """Weighted loss per sample, shape (B,)."""
-        if self._per_sample is None:
-            assert self.residual is not None
-            plain = self.residual.square().flatten(1).mean(1) if self.residual.ndim > 1 else self.residual.square()
-            self._per_sample = plain if self.weight is None else self.weight * plain
-        return self._per_sample
+        if self._per_sample is not None:
+            return self._per_sample
+        assert self.prediction is not None
+        residual = self.prediction if self.target is None else self.prediction - self.target
+        plain = residual.square().reshape(self.copies, residual.shape[0] // self.copies, -1).mean((0, 2))
+        return plain if self.weight is None else self.weight * plain
 
     def mean(self) -> Tensor:
-        """The scalar to differentiate; without weights it is one fused reduction over all coordinates."""
-        if self._per_sample is None and self.weight is None and self.residual is not None:
-            return self.residual.square().mean()
-        return self.per_sample.mean()
+        """The scalar to differentiate; without weights one fused operation, forwards and backwards."""
+        if self._per_sample is not None or self.weight is not None:
+            return self.per_sample.mean()
+        assert self.prediction is not None
+        if self.target is None:
+            return self.prediction.square().mean()
+        return _mean_square(self.prediction, self.target)
 
 
 @dataclass
