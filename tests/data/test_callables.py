@@ -13,6 +13,8 @@ from advect.errors import InputError
 from advect.parts import build, config_of
 
 SOURCE = """
+from __future__ import annotations
+from dataclasses import dataclass
 import torch
 from advect.data import Tensors
 calls = []
@@ -20,6 +22,9 @@ def as_array(n): calls.append(n); return torch.arange(float(n))[:, None]
 def as_dict(n): return {"x1": torch.arange(float(n))[:, None], "label": torch.arange(n) % 2}
 def as_data(n): return Tensors(torch.arange(float(n))[:, None], validation=0.5)
 def as_numpy(n): return torch.arange(float(n))[:, None].numpy()
+@dataclass
+class Settings:
+    n: int
 def as_text(n): return "hello"
 def wrong_keys(n): return {"x1": torch.zeros(n, 1), "colour": 1}
 number = 3

@@ -130,6 +130,8 @@ def test_picture_folders(tmp_path):
     )
     assert data.ImageFolder(str(tmp_path), labels=False).conditions == ()
     refused(data.ImageFolder(str(tmp_path), resolution=0, labels=False), "resolution is 0")
+    made.write_folder(tmp_path / "train")
+    refused(data.ImageFolder(str(tmp_path)), "the folder train, a split, and class_0, which is none: move all")
 
 
 @pytest.mark.parametrize("memory_gb", [0.0, 1.0])

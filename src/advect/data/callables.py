@@ -86,10 +86,11 @@ def _find(target: str) -> Callable[..., Any]:
     if place.endswith(".py"):
         if not Path(place).is_file():
             raise InputError(f"target names the file {place}, which does not exist")
-        spec = importlib.util.spec_from_file_location(Path(place).stem, place)
+        spec = importlib.util.spec_from_file_location(f"_named_by_recipe_{Path(place).stem}", place)
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # dataclasses in it look themselves up here
         spec.loader.exec_module(module)
     else:
         if os.getcwd() not in sys.path:  # a console script, unlike `python -m`, does not look here

@@ -51,8 +51,7 @@ class ImageFolder(TableData):
         root = Path(self.path)
         if not root.is_dir():
             raise InputError(f"{root} is not a folder: give the folder that holds the pictures")
-        published = {split: found for split in NAMES if (found := _subfolder(root, split)) is not None}
-        folders: dict[str, Path] = published if "train" in published else {"train": root}
+        folders = _split_folders(root) or {"train": root}
         files = {split: _pictures(folder) for split, folder in folders.items()}
         every = [file for found in files.values() for file in found]
         of_file = [_class(file, folders[split]) for split, found in files.items() for file in found]
@@ -60,7 +59,7 @@ class ImageFolder(TableData):
         labels = None if classes is None else torch.tensor([classes.index(name) for name in of_file])
         pictures = Pictures(
             [str(file) for file in every],
-            lambda number: every[number].read_bytes(),
+            lambda number: every[number].open("rb"),
             self.resolution,
             self.resize,
             self.path,
@@ -76,17 +75,27 @@ class ImageFolder(TableData):
         )
 
 
-def _subfolder(root: Path, split: str) -> Path | None:
-    return next((root / name for name in NAMES[split] if (root / name).is_dir()), None)
+def _split_folders(root: Path) -> dict[str, Path]:
+    """The folders of the splits, or none if there is no training folder."""
+    found = {split: root / name for split, names in NAMES.items() for name in reversed(names) if (root / name).is_dir()}
+    if "train" not in found:
+        return {}
+    for other in sorted(root.iterdir()):
+        if other.is_dir() and other not in found.values() and any(_is_picture(file) for file in other.rglob("*")):
+            raise InputError(
+                f"{root} holds the folder {found['train'].name}, a split, and {other.name}, which is none: move all "
+                f"classes into {found['train'].name}, or give a class of that name another one"
+            )
+    return found
+
+
+def _is_picture(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
 
 
 def _pictures(folder: Path) -> list[Path]:
     """All picture files below a folder, sorted; hidden files are passed over."""
-    files = [
-        file
-        for file in sorted(folder.rglob("*"))
-        if file.suffix.lower() in SUFFIXES and file.is_file() and not file.name.startswith(".")
-    ]
+    files = [file for file in sorted(folder.rglob("*")) if _is_picture(file)]
     if not files:
         raise InputError(
             f"{folder} holds no pictures ({', '.join(SUFFIXES[:4])}, ...): give the folder that holds them"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -83,7 +84,7 @@ class HuggingFace(TableData):
         stored = [(split, row) for split, part in parts.items() for row in range(len(part))]
         pictures = Pictures(
             [f"{self.name}, row {row} of {split}" for split, row in stored],
-            lambda number: _bytes(whole[number][column]),
+            lambda number: _opened(whole[number][column]),
             self.resolution,
             self.resize,
             self.name,
@@ -143,9 +144,6 @@ class HuggingFace(TableData):
         return as_tensor(self.name, key, value)
 
 
-def _bytes(stored: dict[str, Any]) -> bytes:
+def _opened(stored: dict[str, Any]) -> BinaryIO:
     """A picture is kept as bytes, or as the path of its file."""
-    if stored["bytes"] is not None:
-        return stored["bytes"]
-    with open(stored["path"], "rb") as file:
-        return file.read()
+    return open(stored["path"], "rb") if stored["bytes"] is None else io.BytesIO(stored["bytes"])

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -21,17 +20,17 @@ GREY_MODES = ("1", "L")
 MODES = (*GREY_MODES, "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
 
 
-def _open(name: str, content: bytes) -> Any:
+def _open(name: str, file: BinaryIO) -> Any:
     image = require("PIL.Image", "images", "reading pictures")
     try:
-        return image.open(io.BytesIO(content))
+        return image.open(file)
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError and its own types
         raise InputError(f"{name} cannot be read as a picture ({error}): replace or remove it") from error
 
 
-def look(name: str, content: bytes) -> tuple[int, int, str]:
+def look(name: str, file: BinaryIO) -> tuple[int, int, str]:
     """Height, width (as shown, after the camera's rotation) and Pillow mode, from the header alone."""
-    picture = _open(name, content)
+    picture = _open(name, file)
     if picture.mode not in MODES:
         raise InputError(f"{name} has pixels of mode {picture.mode}, not 8 bits a channel: convert it to 8-bit PNG")
     width, height = picture.size
@@ -40,10 +39,10 @@ def look(name: str, content: bytes) -> tuple[int, int, str]:
     return height, width, picture.mode
 
 
-def decode(name: str, content: bytes, channels: int, size: tuple[int, int] | None, resize: Resize) -> Tensor:
+def decode(name: str, file: BinaryIO, channels: int, size: tuple[int, int] | None, resize: Resize) -> Tensor:
     """One picture as uint8 (channels, height, width): upright, on white where transparent, brought to `size`."""
     image, ops = require("PIL.Image", "images", "reading pictures"), require("PIL.ImageOps", "images", "pictures")
-    picture = _open(name, content)
+    picture = _open(name, file)
     try:
         picture = ops.exif_transpose(picture)
         if picture.has_transparency_data:
@@ -75,7 +74,7 @@ class Pictures:
 
     Args:
         names: What to call each picture in an error.
-        read: From a number to the bytes of that file.
+        reader: From a number to that file, open for reading.
         size: Height and width that all are brought to, or None: all must have one size.
         resize: How: cut the middle, pad with white, or stretch.
         origin: What to call the whole in an error.
@@ -84,17 +83,22 @@ class Pictures:
     def __init__(
         self,
         names: Sequence[str],
-        read: Callable[[int], bytes],
+        reader: Callable[[int], BinaryIO],
         size: int | tuple[int, int] | None,
         resize: Resize,
         origin: str,
     ) -> None:
-        self.names, self.read = names, read
+        self.names, self.reader = names, reader
         self.resize: Resize = resize
         self.size = (size, size) if isinstance(size, int) else size
         if self.size is not None and min(self.size) < 1:
             raise InputError(f"resolution is {size}: pictures are brought to a height and width of 1 or more")
-        seen = in_threads(lambda i: look(names[i], read(i)), range(len(names)))
+
+        def one(number: int) -> tuple[int, int, str]:
+            with reader(number) as file:
+                return look(names[number], file)
+
+        seen = in_threads(one, range(len(names)))
         if self.size is None and len({(height, width) for height, width, _ in seen}) > 1:
             first = seen[0][:2]
             other = next(i for i, (height, width, _) in enumerate(seen) if (height, width) != first)
@@ -113,7 +117,8 @@ class Pictures:
         channels = self.shape[1]
 
         def one(number: int) -> Tensor:
-            return decode(self.names[number], self.read(number), channels, self.size, self.resize)
+            with self.reader(number) as file:
+                return decode(self.names[number], file, channels, self.size, self.resize)
 
         return torch.stack(in_threads(one, index.tolist()))
 

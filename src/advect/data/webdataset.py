@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import io
 import re
 import tarfile
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ class WebDataset(TableData):
         labels = torch.tensor([self._label(sample) for sample in every]) if self.label in every[0] else None
         pictures = Pictures(
             [f"{member.tar}:{member.name}" for member in members],
-            lambda number: members[number].read(),
+            lambda number: io.BytesIO(members[number].read()),
             self.resolution,
             self.resize,
             self.train,
