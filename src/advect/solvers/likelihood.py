@@ -214,7 +214,7 @@ def _score(
     here = node(affine(context.interpolant, context.source), t)
     scale = here.g * std**2
     size = x[0].numel()
-    div_x0 = (here.da * size - here.a * div_v) / here.delta
+    div_x0 = here.x0_of_x * size + here.x0_of_v * div_v
     return (mean - here.x0(v, x)) / scale, -div_x0 / scale
 
 

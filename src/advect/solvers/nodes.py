@@ -1,9 +1,7 @@
 r"""A path at one time of the grid, in Python floats: what the exponential solvers make their coefficients of.
 
-Every prediction is linear in state and velocity, with a = alpha, g = sigma, prime = d/dt, Delta = a' g - a g':
-
-    x1 = (g v - g' x) / Delta,    x0 = (a' x - a v) / Delta,
-    x_t = a_t x1 + g_t x0         (first-order step from r to t, finite for a_r = 0, g_r = 0, a_t = 0 and g_t = 0)
+Both ends are sums of state and velocity (:meth:`~advect.interpolants.AffineInterpolant.ends_of_velocity`, finite at
+t=0 and t=1), and x_t = a_t x1 + g_t x0 with both predicted at r is the first-order step from r to t, finite there too.
 
 Coefficients are computed once per (path, time) in float64 and kept, so a solver's step touches no schedule tensors.
 """
@@ -22,19 +20,16 @@ from advect.interpolants import AffineInterpolant, Interpolant
 
 
 class Node(NamedTuple):
-    """A path at time t: a, g, their derivatives and half_log_snr = log(a/g) (-inf where a=0, inf where g=0)."""
+    """A path at time t: a, g, half_log_snr = log(a/g) (-inf where a=0, inf where g=0), and both ends in x and v."""
 
     t: float
     a: float
     g: float
-    da: float
-    dg: float
     half_log_snr: float
-
-    @property
-    def delta(self) -> float:
-        """Delta = a' g - a g'."""
-        return self.da * self.g - self.a * self.dg
+    x1_of_x: float
+    x1_of_v: float
+    x0_of_x: float
+    x0_of_v: float
 
     @property
     def inside(self) -> bool:
@@ -43,36 +38,37 @@ class Node(NamedTuple):
 
     def x1(self, v: Tensor, x: Tensor) -> Tensor:
         """The data prediction E[x1 | x], shape of x."""
-        delta = self.delta
-        return torch.mul(x, -self.dg / delta).add(v, alpha=self.g / delta)
+        return x.mul(self.x1_of_x).add(v, alpha=self.x1_of_v)
 
     def x0(self, v: Tensor, x: Tensor) -> Tensor:
         """The source prediction E[x0 | x], shape of x."""
-        delta = self.delta
-        return torch.mul(x, self.da / delta).add(v, alpha=-self.a / delta)
+        return x.mul(self.x0_of_x).add(v, alpha=self.x0_of_v)
 
 
 @functools.lru_cache(maxsize=8192)
 def node(path: AffineInterpolant, t: float) -> Node:
     """The path at time t."""
-    time = torch.tensor(t, dtype=torch.float64, device="cpu")
-    values = (path.alpha(time), path.sigma(time), path.d_alpha(time), path.d_sigma(time), path.half_log_snr(time))
-    return Node(t, *(float(value) for value in values))
+    with torch.inference_mode(False), torch.no_grad():
+        time = torch.tensor(t, dtype=torch.float64, device="cpu")
+        values = (path.alpha(time), path.sigma(time), path.half_log_snr(time), *path.ends_of_velocity(time))
+        return Node(t, *(float(value) for value in values))
 
 
 @functools.lru_cache(maxsize=8192)
 def middle(path: AffineInterpolant, r: float, t: float) -> Node:
     """The node halfway between r and t in log-SNR."""
     half = 0.5 * (node(path, r).half_log_snr + node(path, t).half_log_snr)
-    return node(path, float(path.time_of_half_log_snr(torch.tensor(half, dtype=torch.float64, device="cpu"))))
+    with torch.inference_mode(False), torch.no_grad():
+        time = path.time_of_half_log_snr(torch.tensor(half, dtype=torch.float64, device="cpu"))
+        return node(path, float(time))
 
 
 @functools.lru_cache(maxsize=8192)
-def first_order(path: AffineInterpolant, r: float, t: float) -> tuple[float, float]:
-    """Factors (of x, of v) of the first-order step x_t = a_t x1 + g_t x0 with x1 and x0 predicted at r."""
+def first_order(path: AffineInterpolant, r: float, t: float, kept: float = 1.0) -> tuple[float, float]:
+    """Factors (of x, of v) of a_t x1 + kept g_t x0 with x1 and x0 predicted at r."""
     here, there = node(path, r), node(path, t)
-    delta = here.delta
-    return (there.g * here.da - there.a * here.dg) / delta, (there.a * here.g - there.g * here.a) / delta
+    g = kept * there.g
+    return there.a * here.x1_of_x + g * here.x0_of_x, there.a * here.x1_of_v + g * here.x0_of_v
 
 
 def affine(path: Interpolant, solver: object) -> AffineInterpolant:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from advect.errors import InputError
 from advect.interpolants import AffineInterpolant, Interpolant
 from advect.parts import Part
-from advect.solvers.nodes import affine, node
+from advect.solvers.nodes import Node, affine, node
 
 
 class NoiseLevel(Part, ABC):
@@ -127,17 +127,18 @@ class ReverseNoise(NoiseLevel):
 
     def level(self, t: float, path: Interpolant) -> float:
         n = node(affine(path, self), t)
-        return n.g * self._rate(t, n.a, n.delta)
+        return n.g * self._rate(n)
 
     def over_sigma(self, t: float, path: AffineInterpolant) -> float:
-        n = node(path, t)
-        return self._rate(t, n.a, n.delta)
+        return self._rate(node(path, t))
 
-    def _rate(self, t: float, a: float, delta: float) -> float:
+    def _rate(self, n: Node) -> float:
+        """scale Delta / a; x0 holds v by the factor -a/Delta."""
         if self.scale == 0.0:
             return 0.0
-        if a == 0.0:
+        if n.x0_of_v == 0.0:
             raise InputError(
-                f"{self} diverges at t={t:g}, where the data's share is 0: start the grid later, or take SourceNoise"
+                f"{self} diverges at t={n.t:g}, an end of the path: start the grid later or end it earlier, or take "
+                "SourceNoise"
             )
-        return self.scale * delta / a
+        return -self.scale / n.x0_of_v

@@ -20,7 +20,7 @@ from advect.errors import InputError
 from advect.fields import Run
 from advect.randomness import randn_like
 from advect.solvers.base import Context, Solver
-from advect.solvers.nodes import Node, affine, node
+from advect.solvers.nodes import Node, affine, first_order, node
 from advect.solvers.sde import require_gaussian, require_score
 
 
@@ -56,12 +56,10 @@ class Renewal(Solver):
         here, there = node(path, r), node(path, t)
         rho, g = self.kept(here, there), there.g
         mean, std = context.source.gaussian or (0.0, 1.0)
-        delta, kept = here.delta, rho * g
-        of_x = (kept * here.da - there.a * here.dg) / delta
-        of_v = (there.a * here.g - kept * here.a) / delta
+        of_x, of_v = first_order(path, r, t, rho)
         y = x.mul(of_x).add(f(x, r), alpha=of_v)
         if mean:
-            y = y + mean * (g - kept)
+            y = y + mean * g * (1 - rho)
         return y.add(randn_like(x, run.generator), alpha=g * std * math.sqrt(max(0.0, 1 - rho * rho))), None
 
 

@@ -58,8 +58,7 @@ def drift(f: Callable[..., Tensor], x: Tensor, t: float, sign: float, e: NoiseLe
     path = affine(c.interpolant, e)
     mean, std = c.source.gaussian or (0.0, 1.0)
     here, rate = node(path, t), sign * e.over_sigma(t, path) / std**2
-    delta = here.delta
-    out = v.mul(1 + rate * here.a / delta).add(x, alpha=-rate * here.da / delta)
+    out = v.mul(1 - rate * here.x0_of_v).add(x, alpha=-rate * here.x0_of_x)
     return out if mean == 0.0 else out + rate * mean
 
 
