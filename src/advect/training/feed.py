@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from advect.batch import Batch
-from advect.codecs import Codec
+from advect.codecs import Codec, Identity
 from advect.conditions import Conditions
 from advect.data.base import Data
 from advect.randomness import generator, randperm
@@ -92,10 +92,12 @@ class Feed:
         size = self.batch_size // self.shards
         index = self.order(step * self.batch_size + shard * size, size)
         batch = self.data.batch("train", index, generator(*self.path, step, shard, "data"))
-        batch = batch.to(self.device, self.dtype)
-        draw = self.generator(step, shard, "encode")
-        x0 = batch.x0 if batch.x0 is None else self.codec.encode(batch.x0, draw)
-        batch = batch.replace(x1=self.codec.encode(batch.x1, draw), x0=x0)
+        if batch.x1.dtype != self.dtype or batch.x1.device != self.device:
+            batch = batch.to(self.device, self.dtype)
+        if not isinstance(self.codec, Identity):
+            draw = self.generator(step, shard, "encode")
+            x0 = batch.x0 if batch.x0 is None else self.codec.encode(batch.x0, draw)
+            batch = batch.replace(x1=self.codec.encode(batch.x1, draw), x0=x0)
         if self.conditions.drop:
             batch = self.conditions.drop_from(batch, self.generator(step, shard, "drop"))
         return self.transport.pair(batch, self.generator(step, shard, "pair"))

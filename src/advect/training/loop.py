@@ -185,7 +185,7 @@ class Trainer:
         optimisers.zero_grad()
         for shard in mine:
             batch = next(batches)
-            torch.manual_seed(seed_of(*self.feed.path, step, shard, "network"))  # dropout inside networks
+            self.processes.seed(seed_of(*self.feed.path, step, shard, "network"))  # dropout inside networks
             generator = self.feed.generator(step, shard, "loss")
             if shard == mine[-1]:
                 outcome = self.wrapped(batch, generator, turn)

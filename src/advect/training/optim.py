@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -101,10 +102,14 @@ class Optimisers:
 
 
 def _optimiser(parameters: list[Tensor], settings: TrainSettings) -> torch.optim.Optimizer:
-    matrices = {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay}
-    vectors = {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}
-    groups = [group for group in (matrices, vectors) if group["params"]]
+    groups = [{"params": parameters}] if settings.weight_decay == 0.0 else _decayed(parameters, settings.weight_decay)
     if settings.optimizer == "sgd":
         return torch.optim.SGD(groups, settings.lr, momentum=settings.betas[0])
     kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
-    return kind(groups, settings.lr, betas=settings.betas, fused=True)
+    return kind(groups, settings.lr, betas=settings.betas, weight_decay=0.0, fused=True)
+
+
+def _decayed(parameters: list[Tensor], decay: float) -> list[dict[str, Any]]:
+    matrices = [p for p in parameters if p.ndim > 1]
+    vectors = [p for p in parameters if p.ndim <= 1]
+    return [{"params": ps, "weight_decay": wd} for ps, wd in ((matrices, decay), (vectors, 0.0)) if ps]

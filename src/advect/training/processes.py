@@ -68,6 +68,14 @@ class Processes:
         """A whole tensor, laid out as another one is."""
         return value.to(target.device)
 
+    def seed(self, seed: int) -> None:
+        """Seed the global generators of CPU and device; `torch.manual_seed` also looks at devices that are not here."""
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.default_generators[self.device.index or 0].manual_seed(seed)
+        elif self.device.type != "cpu":
+            torch.manual_seed(seed)
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""
         return flag

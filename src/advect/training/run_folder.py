@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +68,14 @@ class RunFolder(Files):
         self.processes.wait()
         if not self.processes.main:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        checkpoints.clear_leftovers(self.checkpoints)
-        write_json(self.folder / "recipe.json", self.config)
         settings = trainer.job.settings
-        self._log = Log(
-            self.folder, trainer.step, tensorboard=settings.tensorboard, wandb=settings.wandb, config=self.config
-        )
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            checkpoints.clear_leftovers(self.checkpoints)
+            write_json(self.folder / "recipe.json", self.config)
+            self._log = Log(
+                self.folder, trainer.step, tensorboard=settings.tensorboard, wandb=settings.wandb, config=self.config
+            )
 
     def sample(self) -> None:
         every, step = self.trainer.job.settings.sample_every, self.trainer.step
@@ -80,7 +83,8 @@ class RunFolder(Files):
             return
         flow = self.trainer.flow()
         if self.processes.main:
-            path, distance = draw(flow, self.trainer.job, self.folder / "samples", step)
+            with writing(self.folder / "samples"):
+                path, distance = draw(flow, self.trainer.job, self.folder / "samples", step)
             self.pending = {"sample_step": step, "distance": distance}
             self.trainer.job.monitor.samples(step, path)
         self.processes.wait()
@@ -137,4 +141,14 @@ class RunFolder(Files):
             return
         tensors = {name: self.processes.gather(value) for name, value in averages.tensors().items()}
         if self.processes.main:
-            save_tensors(self.folder / SNAPSHOTS / f"step-{step:08d}.safetensors", tensors)
+            with writing(self.folder / SNAPSHOTS):
+                save_tensors(self.folder / SNAPSHOTS / f"step-{step:08d}.safetensors", tensors)
+
+
+@contextlib.contextmanager
+def writing(where: Path) -> Iterator[None]:
+    """Turn a full disk or a missing permission into a sentence; checkpoints say their own."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{where} could not be written ({error.strerror}): free space, or allow writing") from error

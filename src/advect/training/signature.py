@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from advect.errors import InputError
-from advect.parts import Part, class_path, config_of
+from advect.parts import Part, config_of
 
 FREE = frozenset(
     f"settings.{name}"
@@ -22,7 +22,7 @@ def describe(value: Any) -> Any:
     """The config of a part; of anything else, what can be said about it without keeping it."""
     if isinstance(value, nn.Module) and not isinstance(value, Part):
         shapes = [f"{name}{tuple(p.shape)}" for name, p in value.named_parameters()]
-        return {"foreign": class_path(type(value)), "shapes": hashlib.sha256(repr(shapes).encode()).hexdigest()}
+        return {"foreign": type(value).__qualname__, "shapes": hashlib.sha256(repr(shapes).encode()).hexdigest()}
     if isinstance(value, dict):
         return {str(key): describe(item) for key, item in value.items()}
     if isinstance(value, functools.partial):
