@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import advect
 from advect import Flow, InputError, NetSpec, Run, Sampler, Transport
 from advect.conditions import ClassLabel, Conditions, Vector
+from advect.guidance import CFG
 from advect.networks import Network
 from advect.randomness import NumberedGenerator, rand, randint, randn, randn_like
 from advect.solvers import Context, DormandPrince, Euler, EulerMaruyama, Heun, Solver
@@ -36,7 +37,7 @@ class Tilt(Network):
         self.classes = nn.Embedding(spec.conditions[0].width + 1, spec.shape[0]) if spec.conditions else None
 
     def forward(self, x: Tensor, *times: Tensor, **cond: Tensor) -> Tensor:
-        out = self.linear(x) + times[0]
+        out = self.linear(x.to(self.dtype)).to(x.dtype) + times[0]
         return out if self.classes is None else out + self.classes(cond["label"])
 
 
@@ -245,6 +246,26 @@ def test_dropout_is_off_while_sampling_and_back_afterwards():
 def test_the_state_is_float32_or_float64_whatever_the_network_computes_in(weights, state):
     flow = Flow(Tilt(NetSpec((2,)))).to(weights)
     assert flow.sample(2, seed=0, steps=2).dtype == state
+
+
+def test_a_plain_module_in_half_precision_is_sampled_in_float32():
+    class Net(nn.Linear):
+        def forward(self, x: Tensor, t: Tensor) -> Tensor:
+            return super().forward(x).to(x.dtype)
+
+    flow = Flow(Net(2, 2), shape=(2,)).to(torch.bfloat16)
+    assert flow.sample(2, seed=0, steps=2).dtype == torch.float32
+
+
+def test_guidance_takes_the_null_branch_and_counts_one_call_of_twice_the_rows():
+    flow, run = conditional(), Run()
+    guided = flow.sample(4, seed=0, label=1, guidance=CFG(3.0), run=run)
+    assert run.calls["model"] == 4
+    assert run.rows["model"] == 32
+    assert torch.equal(flow.sample(4, seed=0, label=1, guidance=()), flow.sample(4, seed=0, label=1))
+    x, null = flow.sample(4, seed=0, label=1, steps=1), flow.sample(4, seed=0, steps=1)
+    torch.testing.assert_close(flow.sample(4, seed=0, label=1, steps=1, guidance=CFG(3.0)), null + 3 * (x - null))
+    assert not torch.equal(guided, flow.sample(4, seed=0, label=1))
 
 
 # Saving

@@ -17,6 +17,7 @@ from advect.codecs import Codec, Identity
 from advect.conditions import Conditions
 from advect.errors import InputError
 from advect.fields import Run, bind
+from advect.networks import Network
 from advect.parts import ModulePart, Part
 from advect.randomness import NumberedGenerator
 from advect.sampler import Sampler
@@ -101,7 +102,8 @@ class Flow(nn.Module):
         if guidance:
             from advect.guidance import Guided
 
-            network = Guided(network, guidance, self.conditions, interpolant=self.transport.interpolant)
+            weak = dict(self.others).get("weak")
+            network = Guided(network, guidance, self.conditions, weak=weak, interpolant=self.transport.interpolant)
         return bind(network, run, role=role, **cond)
 
     @overload
@@ -265,9 +267,9 @@ class Flow(nn.Module):
 
     @contextlib.contextmanager
     def _evaluating(self) -> Iterator[None]:
-        """Dropout off while sampling, and as before afterwards; half-precision weights under autocast."""
+        """Dropout off while sampling, and as before afterwards; a plain module in half precision under autocast."""
         training = [module for module in self.modules() if module.training]
-        weight = next(self.parameters(), None)
+        weight = None if isinstance(self.network, Network) else next(self.parameters(), None)
         half = weight is not None and weight.dtype in (torch.float16, torch.bfloat16)
         self.eval()
         try:
