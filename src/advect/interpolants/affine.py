@@ -93,9 +93,11 @@ class AffineInterpolant(Interpolant):
 
     def coefficients(self, t: Tensor | float) -> Coefficients:
         """a, g, a', g' at t; a number is taken in float64 on the CPU (its 0-d results scale tensors anywhere)."""
-        if isinstance(t, Tensor):
-            return Coefficients(self.alpha(t), self.sigma(t), self.d_alpha(t), self.d_sigma(t))
-        return _coefficients_at(self, t)
+        return self._coefficients(t) if isinstance(t, Tensor) else _coefficients_at(self, t)
+
+    def _coefficients(self, t: Tensor) -> Coefficients:
+        # paths whose four numbers share work take a shorter way
+        return Coefficients(self.alpha(t), self.sigma(t), self.d_alpha(t), self.d_sigma(t))
 
     def at(self, t: Tensor | float, x: Tensor) -> Coefficients:
         """:meth:`coefficients`, shaped to broadcast against x."""
@@ -144,7 +146,7 @@ class AffineInterpolant(Interpolant):
         """
         if have == want:
             return value
-        mean, std = conversions.moments(source, have, want)
+        mean, std = (0.0, 1.0) if source is None else conversions.moments(source, have, want)
         if not isinstance(t, Tensor):
             return conversions.combine(value, x, *_numbers_at(self, t, have, want, mean, std, data_std))
         t = expand_time(t, x)
@@ -181,7 +183,7 @@ class AffineInterpolant(Interpolant):
             return x0
         if want in ("x1", "sample"):
             return x1
-        mean, std = conversions.moments(source, want)
+        mean, std = (0.0, 1.0) if source is None else conversions.moments(source, want)
         time = expand_time(t, x1)
         return conversions.of_pair(self, x0, x1, time, want, mean, std, data_std)
 

@@ -49,18 +49,13 @@ class HasGaussian(Protocol):
     def gaussian(self) -> tuple[float, float] | None: ...
 
 
-def moments(source: HasGaussian | None, *kinds: str) -> tuple[float, float]:
-    """Mean and standard deviation of the source, as far as these kinds need them; N(0, I) if None.
+def moments(source: HasGaussian, *kinds: str) -> tuple[float, float]:
+    """Mean and standard deviation of the source; (0, 1) where none of these kinds rests on them.
 
     Raises:
-        InputError: If a kind is unknown, or needs a Gaussian source and the source is none.
+        InputError: If a kind rests on a Gaussian source and the source is none.
     """
-    needs = False
-    for kind in kinds:
-        if kind not in KINDS:
-            raise InputError(f"the prediction kind is {kind!r}: choose one of {', '.join(KINDS)}")
-        needs = needs or kind in _OF_SOURCE
-    if source is None or not needs:
+    if not any(kind in _OF_SOURCE for kind in kinds):
         return 0.0, 1.0
     if source.gaussian is None:
         raise InputError(
@@ -70,18 +65,31 @@ def moments(source: HasGaussian | None, *kinds: str) -> tuple[float, float]:
     return source.gaussian
 
 
+def check_kind(kind: str) -> None:
+    """Refuse an unknown kind of prediction with a sentence that lists the known ones."""
+    if kind not in KINDS:
+        raise InputError(f"the prediction kind is {kind!r}: choose one of {', '.join(KINDS)}")
+
+
 def combine(value: Tensor, x: Tensor, on_x: Number, on_value: Number, constant: Number) -> Tensor:
-    """A x + B value + C, leaving out terms that are 0 or 1 by structure."""
-    out = value if _is(on_value, 1.0) else on_value * value
-    if not _is(on_x, 0.0):
-        out = out.add(x, alpha=on_x) if not isinstance(on_x, Tensor) else out + on_x * x
-    return out if _is(constant, 0.0) else out + constant
+    """A x + B value + C in as few operations as the plain numbers among A, B, C allow."""
+    if isinstance(on_x, Tensor):
+        out = on_x * x + on_value * value
+    elif on_x == 0.0:
+        out = on_value * value
+    elif on_x == 1.0 and not isinstance(on_value, Tensor):
+        out = x.add(value, alpha=on_value)
+    else:
+        out = (on_value * value).add(x, alpha=on_x)
+    return out if not isinstance(constant, Tensor) and constant == 0.0 else out + constant
 
 
 def weights(
     path: AffineInterpolant, t: Tensor, have: str, want: str, mean: float, std: float, data_std: float
 ) -> tuple[Number, Number, Number]:
     """(A, B, C) with prediction `want` = A x + B (prediction `have`) + C, each of t's shape."""
+    check_kind(have)
+    check_kind(want)
     on_x, on_value = _centred(path, t, have, want, std, data_std)
     if mean == 0.0:
         return on_x, on_value, 0.0
@@ -94,6 +102,7 @@ def of_pair(
     path: AffineInterpolant, x0: Tensor, x1: Tensor, t: Tensor, want: str, mean: float, std: float, data_std: float
 ) -> Tensor:
     """The prediction `want` of a known pair; t broadcasts against it."""
+    check_kind(want)
     if want == "v":
         return path.d_alpha(t) * x1 + path.d_sigma(t) * x0
     if want == "epsilon":
@@ -226,7 +235,3 @@ def _of_mean(path: AffineInterpolant, t: Tensor, kind: str, std: float) -> Numbe
     if kind == "trigflow":
         return path.alpha(t) / std
     return 1.0 if kind in ("x0", "flow_prediction") else 0.0
-
-
-def _is(number: Number, value: float) -> bool:
-    return not isinstance(number, Tensor) and number == value

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from advect.interpolants.affine import AffineInterpolant, Number
+from advect.interpolants.affine import AffineInterpolant, Coefficients, Number
 
 _QUARTER = math.pi / 2
 
@@ -34,6 +34,10 @@ class Cosine(AffineInterpolant):
 
     def d_sigma(self, t: Tensor) -> Tensor:
         return -_QUARTER * self.alpha(t)
+
+    def _coefficients(self, t: Tensor) -> Coefficients:
+        a, g = self.alpha(t), self.sigma(t)
+        return Coefficients(a, g, _QUARTER * g, -_QUARTER * a)
 
     def half_log_snr(self, t: Tensor) -> Tensor:
         return self.alpha(t).log() - self.sigma(t).log()

@@ -8,7 +8,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from advect.errors import InputError
-from advect.interpolants.affine import AffineInterpolant, Number
+from advect.interpolants.affine import AffineInterpolant, Coefficients, Number
 
 Time = TypeVar("Time", Tensor, float)
 
@@ -56,6 +56,11 @@ class Shifted(AffineInterpolant):
 
     def sigma_d_sigma(self, t: Tensor) -> Tensor:
         return self.path.sigma_d_sigma(shift_time(t, self.shift)) * self._rate(t)
+
+    def _coefficients(self, t: Tensor) -> Coefficients:
+        a, g, da, dg = self.path.coefficients(shift_time(t, self.shift))
+        rate = self._rate(t)
+        return Coefficients(a, g, da * rate, dg * rate)
 
     def half_log_snr(self, t: Tensor) -> Tensor:
         return self.path.half_log_snr(shift_time(t, self.shift))

@@ -6,33 +6,27 @@ that turn a velocity into its ends:  x1 = a x + (g^2/a') v,  x0 = g x - (a g/a')
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from advect.interpolants.affine import AffineInterpolant, Number
+from advect.interpolants.affine import AffineInterpolant, Coefficients, Number
 from advect.interpolants.diffusion_clock import check_betas, clock, clock_rate, time_of_clock
 
 
 class VariancePreserving(AffineInterpolant):
     """a(t) rises, g = sqrt(1 - a^2)."""
 
-    @abstractmethod
-    def alpha(self, t: Tensor) -> Tensor: ...
-
-    @abstractmethod
-    def d_alpha(self, t: Tensor) -> Tensor: ...
-
-    @abstractmethod
-    def sigma(self, t: Tensor) -> Tensor: ...
-
     def d_sigma(self, t: Tensor) -> Tensor:
         return self.sigma_d_sigma(t) / self.sigma(t)
 
     def sigma_d_sigma(self, t: Tensor) -> Tensor:
         return -self.alpha(t) * self.d_alpha(t)
+
+    def _coefficients(self, t: Tensor) -> Coefficients:
+        a, g, da = self.alpha(t), self.sigma(t), self.d_alpha(t)
+        return Coefficients(a, g, da, -a * da / g)
 
     def ends_of_velocity(self, t: Tensor) -> tuple[Number, Number, Number, Number]:
         a, g, da = self.alpha(t), self.sigma(t), self.d_alpha(t)

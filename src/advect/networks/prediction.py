@@ -15,7 +15,7 @@ from torch import Tensor
 from advect.broadcasting import expand_time
 from advect.fields import Run, Step, bind
 from advect.interpolants import AffineInterpolant, Kind, Linear
-from advect.interpolants.conversions import moments
+from advect.interpolants.conversions import check_kind, moments
 from advect.networks.base import Network
 from advect.parts import ModulePart
 from advect.sources import Gaussian, Source
@@ -49,6 +49,7 @@ class Prediction(ModulePart):
         data_std: float = 0.5,
     ) -> None:
         super().__init__()
+        check_kind(kind)
         self.moments = moments(source, kind)
         self.kind: Kind = kind
         self.network, self.interpolant = network, interpolant

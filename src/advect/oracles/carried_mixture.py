@@ -25,28 +25,25 @@ from advect.randomness import randn
 
 
 class Mixing(NamedTuple):
-    """Shares of data, source and latent at one time, their slopes, and the products that stay finite."""
+    """Shares of data, source and latent (None if the path has none) at one time."""
 
     a: Tensor
     g: Tensor
-    gamma: Tensor
-    da: Tensor
-    dg: Tensor
-    a_da: Tensor
-    g_dg: Tensor
-    gamma_d_gamma: Tensor
+    gamma: Tensor | None
 
 
 class Given(NamedTuple):
     """What conditioning on x_t = x leaves to compute with.
 
     Attributes:
+        t: The time, () or (B, 1, 1).
         mix: The shares at t.
         u: W' V^-1 (x - M), (B, P, D).
         v: Diagonal of V in the basis, (P, D) or (B, P, D).
         logits: Log joint density of component and x, (B, P).
     """
 
+    t: Tensor
     mix: Mixing
     u: Tensor
     v: Tensor
@@ -70,16 +67,15 @@ class CarriedMixture(Carried):
         self.m1, self.m0 = data.means.repeat(J, 1), source.means.repeat_interleave(K, 0)
         self.centred = not bool(source.means.any())  # then g' meets no mean, and may be infinite
         self.log_weights = data.log_weights.repeat(J) + source.log_weights.repeat_interleave(K)
+        self.constant = self.log_weights - self.diagonal.log_det - 0.5 * self.m1.shape[1] * math.log(2 * math.pi)
         self.labels, self.classes = data.labels.repeat(J), int(data.labels.max()) + 1
 
     def mixing(self, t: Tensor) -> Mixing:
         """Shares at t, of t's shape."""
-        c = self.path.coefficients(t)
         if isinstance(self.path, StochasticInterpolant):
-            gamma = self.path.gamma
-            return Mixing(c.a, c.g, gamma(t), c.da, c.dg, c.a * c.da, c.g * c.dg, gamma.product(t))
-        zero = torch.zeros_like(t)
-        return Mixing(c.a, c.g, zero, c.da, c.dg, c.a * c.da, self.path.sigma_d_sigma(t), zero)
+            c = self.path.coefficients(t)
+            return Mixing(c.a, c.g, self.path.gamma(t))
+        return Mixing(self.path.alpha(t), self.path.sigma(t), None)
 
     def mean_at(self, mix: Mixing) -> Tensor:
         """M per component, (P, D) or (B, P, D)."""
@@ -89,19 +85,19 @@ class CarriedMixture(Carried):
         """V per component in the basis, (P, D) or (B, P, D)."""
         d = self.diagonal
         out = mix.a**2 * d.c + mix.g**2 * d.s
-        return out if d.i is None else out + mix.gamma**2 * d.i
+        return out if mix.gamma is None or d.i is None else out + mix.gamma**2 * d.i
 
     def given(self, x: Tensor, t: Tensor | float, label: Tensor | None) -> Given:
         """Condition on x_t = x."""
-        d, mix = self.diagonal, self.mixing(column_time(t, x))
+        d, time = self.diagonal, column_time(t, x)
+        mix = self.mixing(time)
         z = x.flatten(1).double()[:, None] - self.mean_at(mix)
         if d.inverse is not None:
             z = torch.einsum("pij,bpj->bpi", d.inverse, z)
         v = self.variance_at(mix)
         u = z / v
         squares = (z * u + v.log()).sum(-1)
-        constant = self.log_weights - d.log_det - 0.5 * z.shape[-1] * math.log(2 * math.pi)
-        return Given(mix, u, v, restrict(constant - 0.5 * squares, self.labels, self.classes, label))
+        return Given(time, mix, u, v, restrict(self.constant - 0.5 * squares, self.labels, self.classes, label))
 
     def _expect(self, given: Given, offset: Tensor | None, gain: Tensor, x: Tensor) -> Tensor:
         """Sum over components of responsibility times (offset + W (gain u))."""
@@ -122,13 +118,14 @@ class CarriedMixture(Carried):
         return self._velocity(x, t, label, with_latent=False)
 
     def _velocity(self, x: Tensor, t: Tensor | float, label: Tensor | None, *, with_latent: bool) -> Tensor:
-        given, d = self.given(x, t, label), self.diagonal
-        mix = given.mix
-        gain = mix.a_da * d.c + mix.g_dg * d.s
-        if with_latent and d.i is not None:
-            gain = gain + mix.gamma_d_gamma * d.i
-        offset = mix.da * self.m1
-        return self._expect(given, offset if self.centred else offset + mix.dg * self.m0, gain, x)
+        given, d, path = self.given(x, t, label), self.diagonal, self.path
+        c = path.coefficients(given.t)
+        g_dg = path.sigma_d_sigma(given.t) if isinstance(path, AffineInterpolant) else c.g * c.dg
+        gain = c.a * c.da * d.c + g_dg * d.s
+        if with_latent and isinstance(path, StochasticInterpolant) and d.i is not None:
+            gain = gain + path.gamma.product(given.t) * d.i
+        offset = c.da * self.m1
+        return self._expect(given, offset if self.centred else offset + c.dg * self.m0, gain, x)
 
     def score(self, x: Tensor, t: Tensor | float, *, label: Tensor | None = None) -> Tensor:
         given = self.given(x, t, label)
@@ -147,9 +144,9 @@ class CarriedMixture(Carried):
 
     def latent_mean(self, x: Tensor, t: Tensor | float, *, label: Tensor | None = None) -> Tensor:
         """eta = E[z | x_t = x] of a stochastic path, shape of x."""
-        if self.diagonal.i is None or not isinstance(self.path, StochasticInterpolant):
-            raise InputError(f"the path is {self.path}: only a stochastic path with a gamma has a latent")
         given = self.given(x, t, label)
+        if given.mix.gamma is None or self.diagonal.i is None:
+            raise InputError(f"the path is {self.path}: only a stochastic path with a gamma has a latent")
         return self._expect(given, None, given.mix.gamma * self.diagonal.i, x)
 
     def log_prob(self, x: Tensor, t: Tensor | float, *, label: Tensor | None = None) -> Tensor:
@@ -169,7 +166,9 @@ class CarriedMixture(Carried):
         mix, rows = given.mix, torch.arange(x.shape[0], device=x.device)
         k = choose(given.logits.softmax(1), generator)
         # C - a^2 C V^-1 C, written without the difference of near equals
-        rest = mix.g**2 * d.s + (0.0 if d.i is None else mix.gamma**2 * d.i)
+        rest = mix.g**2 * d.s
+        if mix.gamma is not None and d.i is not None:
+            rest = rest + mix.gamma**2 * d.i
         spread = (d.c * rest / given.v).sqrt().expand(given.u.shape)[rows, k]
         inner = (mix.a * d.c * given.u)[rows, k] + spread * randn(
             spread.shape, generator, dtype=torch.float64, device=x.device
