@@ -2,5 +2,18 @@
 
 from advect.objectives.base import Loss, Networks, Objective
 from advect.objectives.flow_matching import FlowMatching
+from advect.objectives.stochastic import InterpolantLoss, VelocityAndScore
+from advect.objectives.weights import CosMapWeight, EDMWeight, MinSNR, TimeWeight
 
-__all__ = ["FlowMatching", "Loss", "Networks", "Objective"]
+__all__ = [
+    "CosMapWeight",
+    "EDMWeight",
+    "FlowMatching",
+    "InterpolantLoss",
+    "Loss",
+    "MinSNR",
+    "Networks",
+    "Objective",
+    "TimeWeight",
+    "VelocityAndScore",
+]

@@ -15,7 +15,6 @@ from advect.errors import InputError
 from advect.parts import ModulePart
 from advect.transport import Transport
 
-
 # The operator behind torch.nn.functional.mse_loss; the function's own checks cost as much again for small batches.
 _mean_square = torch.ops.aten.mse_loss.default
 
