@@ -133,6 +133,14 @@ def test_float_pictures_are_known_by_shape_and_range():
     assert torch.equal(in_order(data.Tensors(x)).x1, x)
 
 
+def test_pictures_may_be_paired_with_noise():
+    noise = torch.randn(made.N, 3, made.SIDE, made.SIDE)
+    batch = in_order(data.Tensors(torch.from_numpy(made.pictures()), x0=noise))
+    assert batch.x0 is not None
+    assert torch.equal(batch.x0, noise)
+    np.testing.assert_array_equal(as_bytes(batch.x1), made.pictures())
+
+
 def test_a_written_recipe_names_tensors_by_digest():
     x = torch.arange(6.0).reshape(3, 2)
     said = config_of(data.Tensors(x, vectors={"age": x[:, 0]}))

@@ -59,7 +59,12 @@ def test_wrong_types():
     refused(data.Tensors(X.astype(complex)), "x1 has type complex128")
     refused(data.Tensors(X, label=np.zeros(20)), "labels have type torch.float64: cast them to integers")
     refused(data.Tensors(X, label=np.zeros((20, 4), int)), "labels have shape (20, 4), not (N,)", "labels.argmax(1)")
-    refused(data.Tensors(torch.rand(5, 3, 4, 4) * 255, pictures=True), "x1 runs from", "lie in [-1, 1] or are uint8")
+    refused(
+        data.Tensors(torch.rand(5, 3, 4, 4) * 255, pictures=True),
+        "x1 runs from",
+        "lie in [-1, 1] or are uint8",
+        "pictures=False",
+    )
     with pytest.raises(InputError, match="x1 is a list: Tensors takes tensors or NumPy arrays"):
         data.Tensors([1.0, 2.0])  # pyright: ignore[reportArgumentType]
 
@@ -80,7 +85,8 @@ def test_shares_that_leave_nothing():
     refused(data.Tensors(X, validation=0.5, test=0.5), "leave nothing to train on")
     refused(data.Tensors(X, validation=-0.1), "validation is -0.1: the share that is held out lies in [0, 1)")
     refused(data.Tensors(X[:1], validation=0.9), "nothing is left to train on (1 samples in all)")
-    refused(data.Tensors(X[:0]), "nothing is left to train on (0 samples in all)")
+    for shape in ((0, 3), (0, 3, 4, 4)):
+        refused(data.Tensors(np.zeros(shape)), "nothing is left to train on (0 samples in all)")
 
 
 def test_keys_of_an_npz(tmp_path):

@@ -69,13 +69,11 @@ def table_of(
         pictures = _are_pictures(x1)
     if pictures:
         x1, x0 = _channels_first(origin, x1), None if x0 is None else _channels_first(origin, x0)
-    checked = (
-        label if label is not None and label.ndim == 1 and len(label) == len(x1) else None
-    )  # else Table refuses it
+    usable = label is not None and label.ndim == 1 and len(label) == len(x1)  # if not, Table says what is wrong
     return Table(
         origin,
         x1,
-        split_rows({name: len(part.x1) for name, part in parts.items()}, checked, fractions, seed),
+        split_rows({name: len(part.x1) for name, part in parts.items()}, label if usable else None, fractions, seed),
         label,
         None if classes is None else tuple(classes),
         {name: joined([part.vectors[name] for part in parts.values()]) for name in first.vectors},
@@ -88,7 +86,7 @@ def _are_pictures(x: Tensor) -> bool:
     """Bytes in three or four dimensions; or numbers in [-1, 1] of shape (N, 1 or 3, H, W)."""
     if x.dtype == torch.uint8:
         return x.ndim in (3, 4)
-    return x.ndim == 4 and x.shape[1] in (1, 3) and bool(x.abs().max() <= 1.0)  # false for NaN, which Table names
+    return x.ndim == 4 and x.shape[1] in (1, 3) and bool((x.abs() <= 1.0).all())  # false for NaN, which Table names
 
 
 def _channels_first(origin: str, x: Tensor) -> Tensor:

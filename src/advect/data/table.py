@@ -51,8 +51,13 @@ class Table:
         n = len(self.x1)
         if isinstance(self.x1, Tensor):
             self.x1 = _numbers(self.origin, "x1", self.x1, self.kind)
-        if self.kind == "image" and len(self.x1.shape) != 4:
-            raise InputError(f"{self.origin}: x1 has shape {tuple(self.x1.shape)}, but pictures are (N, C, H, W)")
+            if self.kind == "image" and self.x1.is_floating_point() and n:
+                low, high = float(self.x1.min()), float(self.x1.max())
+                if low < -1.0 or high > 1.0:
+                    raise InputError(
+                        f"{self.origin}: x1 runs from {low:g} to {high:g}, but pictures lie in [-1, 1] or are uint8: "
+                        "rescale them, or set pictures=False"
+                    )
         if self.x0 is not None:
             self.x0 = _numbers(self.origin, "x0", self.x0, self.kind)
             if self.x0.shape != self.x1.shape:
@@ -180,11 +185,6 @@ def _numbers(origin: str, name: str, value: Tensor, kind: str) -> Tensor:
                 f"{origin}: {name} holds {float(value[row, *column])} in {where} "
                 f"({len(bad[:, 0].unique())} rows in all): fill or remove them"
             )
-    if kind == "image" and value.numel() and (bool(value.min() < -1.0) or bool(value.max() > 1.0)):
-        raise InputError(
-            f"{origin}: {name} runs from {float(value.min()):g} to {float(value.max()):g}, but pictures lie in [-1, 1] "
-            "or are uint8: rescale them, or set kind='array'"
-        )
     return value
 
 
