@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from advect.errors import InputError
-from advect.fields import Run
+from advect.fields import Run, bind
 from advect.solvers import Context, Solver
 from advect.times import Grid
 
@@ -33,6 +33,7 @@ def error_against_calls(
     grid: Grid,
     *,
     context: Context = Context(),
+    **cond: Any,
 ) -> list[ErrorAtCost]:
     """Run a solver with several numbers of steps and compare its ends with the true ones.
 
@@ -44,11 +45,12 @@ def error_against_calls(
         steps: Numbers of steps.
         grid: The grid, taken with each number of steps.
         context: Path and source for the solvers that need them.
+        **cond: Conditions of the field.
     """
     out = []
     for n in steps:
         run = Run(torch.Generator(x.device).manual_seed(0))
-        end = solver(field, x, grid.with_steps(n), run, context=context)
+        end = solver(bind(field, run, **cond), x, grid.with_steps(n), run, context=context)
         out.append(ErrorAtCost(n, run.nfe, float((end - truth).square().mean().sqrt())))
     return out
 

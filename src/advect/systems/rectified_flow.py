@@ -254,8 +254,9 @@ def _digits(setting: Setting, out: Outcome) -> None:
         ).value
         for name, flow in flows.items()
     }
-    x0 = sources.Gaussian().sample((500, *data.shape), generator=generator(setting.seed, "straightness"))
-    bend = {name: float(straightness(flow.network, x0, 30, label=labels[:500])) for name, flow in flows.items()}
+    few = labels[:500]
+    x0 = sources.Gaussian().sample((len(few), *data.shape), generator=generator(setting.seed, "straightness"))
+    bend = {name: float(straightness(flow.network, x0, 30, label=few)) for name, flow in flows.items()}
 
     before = error["1-RF"][0]
     out.values |= {
