@@ -8,7 +8,9 @@ import torch
 from advect.errors import InputError
 from advect.fields import Run, Step, bind
 from advect.interpolants import VE, VPSDE, AffineInterpolant, ChangedPath, Cosine, Linear, LinearVP, Scaled, Shifted
+from advect.networks import MLP, NetSpec
 from advect.oracles import reference_mixture
+from advect.parts import build, config_of
 
 PATHS: list[AffineInterpolant] = [Linear(), Cosine(), VPSDE(), VE(), LinearVP(), Shifted(Scaled(Linear(), 2.0), 3.0)]
 X = torch.randn(5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -65,3 +67,11 @@ def test_bound_the_inner_model_is_counted_and_told_its_own_times():
     assert run.calls == {"predictor": 1}
     assert seen[0].r == pytest.approx(0.25)
     assert seen[0].t == 1.0
+
+
+def test_around_a_network_it_is_a_part_with_the_spec_of_the_network():
+    changed = ChangedPath(MLP(NetSpec((2,)), size="XS"), Linear(), Cosine())
+    again = build(config_of(changed))
+    again.load_state_dict(changed.state_dict())
+    assert again.spec == NetSpec((2,))
+    assert torch.equal(again(X.float(), 0.3), changed(X.float(), 0.3))

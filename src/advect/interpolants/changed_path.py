@@ -14,19 +14,20 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from advect.broadcasting import expand_time
 from advect.errors import InputError
 from advect.fields import Run, Step, bind
 from advect.interpolants.affine import AffineInterpolant
+from advect.parts import ModulePart
 
 
-class ChangedPath(nn.Module):
+class ChangedPath(ModulePart):
     """A Field on the path `asked`, made of a field on the path `trained`.
 
     Args:
-        field: ``f(x, t, **cond) -> v``, or a model with its own `bind`.
+        field: ``f(x, t, **cond) -> v``, or a model with its own `bind`; a network's `spec` is passed on.
         trained: The path the field knows.
         asked: The path it is to act on. Times at which its log-SNR lies outside the trained path's are refused where
             they are numbers; a tensor of such times leads outside [0, 1], or to NaN where no time has that log-SNR.
@@ -35,6 +36,8 @@ class ChangedPath(nn.Module):
     def __init__(self, field: Callable[..., Any], trained: AffineInterpolant, asked: AffineInterpolant) -> None:
         super().__init__()
         self.field, self.trained, self.asked = field, trained, asked
+        if hasattr(field, "spec"):
+            self.spec: Any = field.spec  # pyright: ignore[reportFunctionMemberAccess]
 
     def forward(self, x: Tensor, t: Tensor | float, **cond: Any) -> Tensor:
         """v on the asked path at (x, t), shape of x."""
