@@ -51,7 +51,7 @@ class KStep(Objective):
         point = nets.transport.interpolant.sample(x0, x1, t)
         v = nets.model(point.x, t, **batch.cond)
         if isinstance(self.distance, SquaredError):
-            return Loss(v - point.v, weight=batch.weight, t=t)
+            return Loss(v, point.v, weight=batch.weight, t=t)
         rest = (1 - t).reshape(-1, *[1] * (x1.ndim - 1))
         distance = self.distance(point.x + rest * v, x1)
         return Loss(per_sample=distance if batch.weight is None else batch.weight * distance, t=t)
@@ -70,7 +70,7 @@ class OneStepEncoder(Objective):
         _needs_straight(nets)
         assert batch.x0 is not None
         t = batch.x1.new_ones(batch.x1.shape[0])
-        return Loss(nets.model(batch.x1, t, **batch.cond) - (batch.x1 - batch.x0), weight=batch.weight, t=t)
+        return Loss(nets.model(batch.x1, t, **batch.cond), batch.x1 - batch.x0, weight=batch.weight, t=t)
 
 
 def _needs_straight(nets: Networks) -> None:

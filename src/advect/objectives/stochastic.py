@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from advect.batch import Batch
 from advect.errors import InputError
@@ -96,7 +96,8 @@ class VelocityAndScore(Objective):
     r"""Regress two fields with two networks on the same draws: L = L_velocity + L_score.
 
     `model` learns the velocity, the network of the role "score" the other; both are what an SDE of any noise level
-    needs. eta is the better choice near the ends, where s is infinite.
+    needs. eta is the better choice near the ends, where s is infinite; the network
+    is then worn as an :class:`advect.networks.EtaScore`, which a Flow can ask for the score.
 
     Args:
         velocity: "b" or "v".
@@ -132,6 +133,7 @@ class VelocityAndScore(Objective):
         path = _path(nets, self.score)
         draw = _draw(path, self.times, batch, generator, self.antithetic)
         velocity = _regress(nets.model, self.velocity, draw, batch, self.form).per_sample
+        _says_score(nets["score"], self.score)
         score = _regress(nets["score"], self.score, draw, batch, self.form).per_sample
         logs = {self.velocity: velocity.detach().mean(), self.score: score.detach().mean()}
         return Loss(per_sample=velocity + score, t=draw.t[: len(batch)], logs=logs)
@@ -165,6 +167,15 @@ def _path(nets: Networks, field: Field) -> StochasticInterpolant:
     return path
 
 
+def _says_score(network: Callable[..., Any], field: Field) -> None:
+    """A Flow takes the role "score" for the score itself: a bare network of eta there would be wrong in silence."""
+    if field == "eta" and isinstance(network, nn.Module) and not hasattr(network, "output"):
+        raise InputError(
+            f"the network {type(network).__name__} of the role 'score' learns eta, but a Flow would read the score "
+            "from it: wrap it, EtaScore(network, interpolant)"
+        )
+
+
 def _draw(
     path: StochasticInterpolant,
     times: TimeDensity,
@@ -187,7 +198,7 @@ def _draw(
 
 def _regress(model: Callable[..., Any], field: Field, draw: _Draw, batch: Batch, form: Form) -> Loss:
     loss = Loss(
-        model(draw.x, draw.t, **draw.cond),
+        getattr(model, "output", model)(draw.x, draw.t, **draw.cond),
         draw.target(field),
         weight=batch.weight,
         t=draw.t[: len(batch)],
