@@ -54,15 +54,12 @@ class Net(torch.nn.Module):
         return self.body(torch.cat([x, t.expand(len(x))[:, None]], 1))
 
 
-def small(
-    folder: str | Path | None, *, width: int = 16, seed_network: int | None = 3, **options: object
-) -> advect.Flow:
+def small(folder: str | Path | None, *, width: int = 16, seed_network: int = 3, **options: object) -> advect.Flow:
     """Train the small net in a folder."""
     x = torch.randn(96, 2, generator=torch.Generator().manual_seed(3)) @ torch.tensor(
         [[1.0, 0.4], [0.0, 0.5]]
     ) + torch.tensor([2.0, -1.0])
-    if seed_network is not None:
-        torch.manual_seed(seed_network)
+    torch.manual_seed(seed_network)
     settings = {
         "steps": 40,
         "batch_size": 32,

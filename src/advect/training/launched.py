@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 import torch
@@ -46,14 +47,14 @@ class Launched(Processes):
         for value in module.state_dict().values():
             dist.broadcast(value, 0)
 
-    def wrap(self, module: Trained, *, alternate: bool = False) -> nn.Module:
+    def wrap(self, module: Trained, averaged: Sequence[nn.Module] = (), *, alternate: bool = False) -> nn.Module:
         if not self._sharding:
             devices = [self.device] if self.device.type == "cuda" else None
             return DistributedDataParallel(module, device_ids=devices, find_unused_parameters=alternate)
         mesh = dist.device_mesh.init_device_mesh(self.device.type, (self.count,))
-        for part in [*module.networks.values(), *module.averaged.values()]:
+        for part in [*module.networks.values(), *averaged]:
             self._templates[id(part)] = copy.deepcopy(part).cpu()
-        for part in module.averaged.values():
+        for part in averaged:
             _shard(part, mesh)
         _shard(module, mesh)
         return module

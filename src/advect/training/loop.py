@@ -125,7 +125,9 @@ class Trainer:
             autocast=torch.bfloat16 if settings.precision == "bf16" else None,
             compiled=settings.compile,
         ).train()
-        self.wrapped = processes.wrap(self.trained, alternate=any(g.every > 1 for g in settings.groups.values()))
+        copies = [net for kept in self.averages.copies for net in kept.values()] if self.averages else []
+        alternate = any(group.every > 1 for group in settings.groups.values())
+        self.wrapped = processes.wrap(self.trained, copies, alternate=alternate)
         if self.averages is not None:
             self.averages.attach(processes.local)
         self.optimisers = Optimisers({**job.networks, "objective": job.objective}, settings, processes)

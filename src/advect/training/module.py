@@ -55,7 +55,6 @@ class Trained(nn.Module):
         others = {role: net for role, net in run.items() if role != "model"} | dict(frozen or {})
         # a plain attribute of a plain object: teachers and averages are called, but not registered
         self._nets = Networks(run["model"], (averaged or {}).get("model"), others, transport)
-        self.averaged = dict(averaged or {})  # a plain dict registers nothing
         self._autocast = autocast
 
     def forward(self, batch: Batch, generator: torch.Generator, turn: str = "model") -> Outcome:

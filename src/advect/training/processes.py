@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 import torch
@@ -34,8 +35,14 @@ class Processes:
     def share(self, module: nn.Module) -> None:
         """Give all processes the weights that the main one has. Collective."""
 
-    def wrap(self, module: Trained, *, alternate: bool = False) -> nn.Module:
-        """Make the gradients of this module those of all processes; `alternate` if a step may leave networks aside."""
+    def wrap(self, module: Trained, averaged: Sequence[nn.Module] = (), *, alternate: bool = False) -> nn.Module:
+        """Make the gradients of this module those of all processes.
+
+        Args:
+            module: What is trained.
+            averaged: Copies of its networks, laid out as these are.
+            alternate: Whether a step may leave networks aside.
+        """
         return module
 
     def apart(self, module: nn.Module) -> AbstractContextManager[None]:
