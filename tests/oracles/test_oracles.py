@@ -29,6 +29,7 @@ from advect.interpolants import (
 from advect.oracles import FiniteData, Gaussian, GaussianFlowMap, GaussianMixture, reference_mixture
 from advect.parts import build, config_of
 from advect.sources import Gaussian as GaussianSource
+from advect.sources import GaussianMixture as MixtureSource
 from advect.sources import Source
 
 F64 = torch.float64
@@ -152,6 +153,13 @@ def test_velocity_agrees_with_the_average_over_simulated_pairs():
         assert point.z is not None
         error = point.z[near] - on.latent_mean(point.x[near], t)
         assert (error.mean(0) / (error.std(0) / near.sum().sqrt())).abs().max() < 4
+
+
+def test_a_mixture_source_is_the_mixture_oracle_at_the_start():
+    source = MixtureSource(((-1.0, 0.5), (2.0, 1.0)), (0.5**0.5, 0.2**0.5), (0.7, 0.3))
+    a, b = FULL.on(StochasticInterpolant(), source), FULL.on(StochasticInterpolant(), OTHER)
+    torch.testing.assert_close(a.velocity(points(), 0.3), b.velocity(points(), 0.3))
+    torch.testing.assert_close(a.log_prob(points(), 0.0), source.log_prob(points()))
 
 
 @pytest.mark.parametrize(("path", "source"), [(Cosine(), SHIFTED_SOURCE), (StochasticInterpolant(), OTHER)])
@@ -302,7 +310,8 @@ def test_what_has_no_closed_form_is_said():
         (lambda: FiniteData([[1.0]]).on(Linear(), Cauchy()), "source is Cauchy"),
         (lambda: FiniteData([[1.0]]).on(StochasticInterpolant()), "the path is StochasticInterpolant"),
         (lambda: FULL.on(StochasticInterpolant(), SKEWED), "do not commute"),
-        (lambda: FULL.on(Linear(), Gaussian((0.0,))), r"source has states of shape \(1,\)"),
+        (lambda: FULL.on(Linear(), Gaussian((0.0,))), "source has states of 1 dimensions, the data of 2"),
+        (lambda: FULL.on(Linear(), MixtureSource(((0.0,),))), "source has states of 1 dimensions"),
         (lambda: FULL.on().latent_mean(points(), 0.5), "only a stochastic path"),
         (lambda: GaussianMixture((1.0,), ((0.0,), (1.0,)), (1.0, 1.0)), "there are 1 weights"),
         (lambda: GaussianMixture((1.0, -1.0), ((0.0,), (1.0,)), (1.0, 1.0)), "weights are"),

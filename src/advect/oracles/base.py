@@ -114,5 +114,5 @@ def choose(probabilities: Tensor, generator: torch.Generator | None) -> Tensor:
     """One index per row of (B, n) probabilities, shape (B,)."""
     u = rand((probabilities.shape[0], 1), generator, dtype=probabilities.dtype, device=probabilities.device)
     edges = probabilities.cumsum(1)
-    # u times the total: rounding of the sum never leads past the last index
-    return torch.searchsorted(edges, u * edges[:, -1:], right=True).squeeze(1)
+    # the last edge is left out, so that no rounding leads past the last index
+    return torch.searchsorted(edges[:, :-1].contiguous(), u * edges[:, -1:], right=True).squeeze(1)

@@ -16,6 +16,7 @@ from advect.oracles.flow_map import GaussianFlowMap
 from advect.parts import Part
 from advect.randomness import randn
 from advect.sources import Gaussian as GaussianSource
+from advect.sources import GaussianMixture as MixtureSource
 from advect.sources import Source
 
 
@@ -56,23 +57,29 @@ class _Gaussians(Oracle):
 
         Args:
             interpolant: The path.
-            source: A Gaussian source, or a Gaussian or mixture oracle as the law at t=0.
+            source: A Gaussian source or a mixture of such, or a Gaussian or mixture oracle as the law at t=0.
 
         Raises:
             InputError: If source or path have no closed form.
         """
-        return CarriedMixture(self.shape, interpolant, self.components, self._components_of(source))
+        start = self._components_of(source)
+        if start.means.shape[1] != self.means.shape[1]:
+            raise InputError(
+                f"source has states of {start.means.shape[1]} dimensions, the data of {self.means.shape[1]}: "
+                "they have to agree"
+            )
+        return CarriedMixture(self.shape, interpolant, self.components, start)
 
     def _components_of(self, source: Part) -> Components:
         if isinstance(source, _Gaussians):
-            if source.shape != self.shape:
-                raise InputError(
-                    f"source has states of shape {source.shape}, the data of {self.shape}: they have to agree"
-                )
             return source.components
+        if isinstance(source, MixtureSource):
+            index = torch.arange(len(source.means), device=source.means.device)
+            return Components(source.weights.log(), source.means, source.stds**2, index)
         if not isinstance(source, Source) or source.gaussian is None:
             raise InputError(
-                f"source is {type(source).__name__}: closed forms are there for a Gaussian source or a mixture oracle"
+                f"source is {type(source).__name__}: closed forms are there for Gaussian sources, mixtures of them, "
+                "and the oracles Gaussian and GaussianMixture"
             )
         mean, std = source.gaussian
         one = self.means.new_ones(1)
