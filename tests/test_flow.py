@@ -18,7 +18,7 @@ from advect.networks import Network
 from advect.randomness import NumberedGenerator, rand, randint, randn, randn_like
 from advect.solvers import Context, DormandPrince, Euler, EulerMaruyama, Heun, Solver
 from advect.sources import Gaussian
-from advect.times import TimeGrid
+from advect.times import LogSNRGrid, TimeGrid
 
 
 def exact_velocity(x: Tensor, t: Tensor, **cond: Tensor) -> Tensor:
@@ -109,6 +109,10 @@ def test_options_reach_the_solver_and_calls_are_those_of_one_trajectory():
     assert run.rows["model"] == 120
     flow.sample(10, seed=0, run=run, grid=[0.0, 0.5, 1.0], solver=Euler())
     assert run.nfe == 14
+    flow.sample(10, seed=0, run=run, grid=LogSNRGrid(9), steps=3, solver=Euler())
+    assert run.nfe == 17
+    with pytest.raises(InputError, match="give one of them"):
+        flow.sample(2, grid=5, steps=3)
     x = flow.sample(3, seed=0, steps=2, project=lambda x, t: x.clamp(max=0.0))
     assert (x <= 0).all()
 

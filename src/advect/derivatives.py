@@ -58,10 +58,9 @@ def _watched(x: Tensor) -> Tensor:
 
 
 def _pull(v: Tensor, x: Tensor, weight: Tensor, keep: bool, create: bool) -> Tensor:
-    """The gradient of (weight * v).sum() in x."""
-    return torch.autograd.grad(v, x, weight, retain_graph=keep or create, create_graph=create, materialize_grads=True)[
-        0
-    ]
+    """The gradient of (weight * v).sum() in x, (B, size)."""
+    pulled = torch.autograd.grad(v, x, weight, retain_graph=keep or create, create_graph=create, allow_unused=True)[0]
+    return (torch.zeros_like(x) if pulled is None else pulled).flatten(1)
 
 
 def divergence(f: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,13 +79,11 @@ def divergence(f: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor
         v = f(x)
         if not v.requires_grad:
             return v, v.new_zeros(x.shape[0])
-        flat = v.reshape(x.shape[0], -1)
-        size = flat.shape[1]
-        total = None
-        for i, unit in enumerate(torch.eye(size, dtype=v.dtype, device=v.device).unbind()):
-            column = _pull(flat, x, unit.expand_as(flat), i < size - 1, create).reshape(x.shape[0], -1)[:, i]
-            total = column if total is None else total + column
-    assert total is not None
+        flat = v.flatten(1)
+        units = torch.eye(flat.shape[1], dtype=v.dtype, device=v.device).unbind()
+        total, last = v.new_zeros(x.shape[0]), len(units) - 1
+        for i, unit in enumerate(units):
+            total = total + _pull(flat, x, unit.expand_as(flat), i < last, create).select(1, i)
     return (v, total) if create else (v.detach(), total)
 
 
@@ -108,6 +105,6 @@ def hutchinson(f: Callable[[Tensor], Tensor], x: Tensor, probe: Tensor) -> tuple
         v = f(x)
         if not v.requires_grad:
             return v, v.new_zeros(x.shape[0])
-        pulled = _pull(v, x, probe.to(v.dtype), False, create)
-    estimate = torch.linalg.vecdot(pulled.flatten(1), probe.flatten(1))
+        pulled = _pull(v, x, probe, False, create)
+    estimate = pulled.mul(probe.flatten(1)).sum(1)
     return (v, estimate) if create else (v.detach(), estimate)

@@ -22,6 +22,7 @@ from advect.parts import ModulePart, Part
 from advect.randomness import NumberedGenerator
 from advect.sampler import Sampler
 from advect.solvers import Context, Trajectory, likelihood
+from advect.times import Grid
 from advect.transport import Transport
 
 if TYPE_CHECKING:
@@ -158,8 +159,11 @@ class Flow(nn.Module):
         if n < 1 or batch_size < 1:
             raise InputError(f"n is {n} and batch_size {batch_size}: both are at least 1")
         rules = (guidance,) if isinstance(guidance, Part) else guidance
-        sampler = self.sampler.but(solver=solver, source=source, guidance=rules, steps=steps)
-        nodes = sampler.grid if grid is None else grid
+        if steps is not None and not (grid is None or isinstance(grid, Grid)):
+            raise InputError(f"steps is {steps} and grid is {grid}, which fixes the steps: give one of them")
+        own = grid if isinstance(grid, Grid) else None
+        sampler = self.sampler.but(solver=solver, grid=own, source=source, guidance=rules, steps=steps)
+        nodes = sampler.grid if grid is None or isinstance(grid, Grid) else grid
         given = self._conditions(n, cond)
         if x0 is not None and tuple(x0.shape) != (n, *self.shape):
             raise InputError(f"x0 has shape {tuple(x0.shape)}, but n and the flow's state ask for {(n, *self.shape)}")

@@ -26,7 +26,9 @@ def new_parser(command: str, description: str) -> Any:
 def parse(parser: Any, arguments: Sequence[str]) -> Any:
     """Parse; what the user got wrong becomes an InputError of one sentence."""
     try:
-        return parser.parse_args([_underscored(argument, parser) for argument in arguments])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of jsonargparse, about its own future
+            return parser.parse_args([_underscored(argument, parser) for argument in arguments])
     except (argparse.ArgumentError, argparse.ArgumentTypeError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise

@@ -6,6 +6,7 @@ import logging
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import TransformType, get_interpreter_stack
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from advect.networks.layers import under_forward_ad, zeroed
@@ -19,8 +20,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, layer: str = "attention") -> Tensor:
 
     The fused kernels, on CPU and GPU, have no forward mode; under it the math kernel is used, which gives the same
     numbers slower and with the n x n matrix in memory. The first time, a warning is logged that names the layer.
-    A second *reverse* derivative cannot be seen coming: run such code in
-    ``torch.nn.attention.sdpa_kernel(SDPBackend.MATH)``.
+    Nor can they be batched by ``torch.func.vmap`` or nested in two ``torch.func.grad``: there, too, it is the math
+    kernel. What cannot be seen coming is ``backward`` through ``autograd.grad(..., create_graph=True)``: run such code
+    in ``torch.nn.attention.sdpa_kernel(SDPBackend.MATH)``.
 
     Args:
         q: Queries (B, heads, n, d).
@@ -28,12 +30,21 @@ def attend(q: Tensor, k: Tensor, v: Tensor, layer: str = "attention") -> Tensor:
         v: Values (B, heads, m, d).
         layer: Name for the message.
     """
-    if not under_forward_ad():
+    forward_mode = under_forward_ad()
+    if not forward_mode and not _under_nested_transform():
         return nn.functional.scaled_dot_product_attention(q, k, v)
-    if not torch.compiler.is_compiling():
+    if forward_mode and not torch.compiler.is_compiling():
         _tell(layer)
     with sdpa_kernel(SDPBackend.MATH):
         return nn.functional.scaled_dot_product_attention(q, k, v)
+
+
+def _under_nested_transform() -> bool:
+    """Whether a transform of torch.func other than a single reverse derivative is on."""
+    if torch.compiler.is_compiling():
+        return False
+    stack = get_interpreter_stack()
+    return stack is not None and (len(stack) > 1 or stack[0].key() != TransformType.Grad)
 
 
 def _tell(layer: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -169,40 +170,53 @@ class DormandPrince(Solver):
             grow = 1.0  # do not grow right after a rejection
 
 
+@functools.lru_cache(maxsize=32)
+def _tableau(dtype: torch.dtype, device: torch.device) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Rows of stage weights, and the weights of the error estimate."""
+    with torch.inference_mode(False):
+        rows = tuple(torch.tensor(row, dtype=dtype, device=device) for row in _A)
+        return rows, torch.tensor(_ERROR, dtype=dtype, device=device)
+
+
 class _Stages:
     """The seven stages as matrix-vector products over stacked slopes: few operations whatever the state's size."""
 
     def __init__(self, x: Tensor, rtol: float, atol: float) -> None:
         self.rtol, self.atol = rtol, atol
-        self.rows = [x.new_tensor(row) for row in _A]
-        self.errors = x.new_tensor(_ERROR)
+        self.rows, self.errors = _tableau(x.dtype, x.device)
         self.root = math.sqrt(max(x.numel(), 1))
-        self.buffer = None if torch.is_grad_enabled() else x.new_empty(7, x.numel())
+        if torch.is_grad_enabled():
+            self.slots = None
+        else:
+            buffer = x.new_empty(7, x.numel())
+            self.slots = buffer.unbind()
+            self.heads = [buffer[: i + 1].t() for i in range(7)]
 
     def __call__(
         self, f: Callable[..., Tensor], x: Tensor, k: Tensor, t: float, h: float, end: float
     ) -> tuple[Tensor, Tensor, float]:
         """One trial step: the new state, its slope, and the scaled RMS error."""
-        flat = x.reshape(-1)
-        ks = [k.reshape(-1)]
-        buffer = self.buffer
-        if buffer is not None:
-            buffer[0] = ks[0]
+        slots, flat = self.slots, x.reshape(-1)
+        ks: list[Tensor] = []
         y = flat
         for i, row in enumerate(self.rows):
-            slopes = torch.stack(ks) if buffer is None else buffer[: i + 1]
-            y = torch.addmv(flat, slopes.t(), row, alpha=h)
+            slopes = self._keep(slots, ks, i, k)
+            y = torch.addmv(flat, slopes, row, alpha=h)
             k = f(y.view(x.shape), end if i >= 4 else t + _C[i] * h).to(x.dtype)
-            if buffer is None:
-                ks.append(k.reshape(-1))
-            else:
-                buffer[i + 1] = k.reshape(-1)
         with torch.no_grad():
-            slopes = torch.stack(ks) if buffer is None else buffer
+            slopes = self._keep(slots, ks, 6, k)
             scale = torch.maximum(flat.abs(), y.abs()).mul_(self.rtol).add_(self.atol)
-            ratio = torch.mv(slopes.t(), self.errors).div_(scale)
+            ratio = torch.mv(slopes, self.errors).div_(scale)
             error = abs(h) * float(torch.linalg.vector_norm(ratio)) / self.root
         return y.view(x.shape), k, error if error == error else math.inf
+
+    def _keep(self, slots: tuple[Tensor, ...] | None, ks: list[Tensor], i: int, k: Tensor) -> Tensor:
+        """The slopes so far as columns; written into one buffer, or stacked where gradients are on."""
+        if slots is not None:
+            slots[i].copy_(k.reshape(-1))
+            return self.heads[i]
+        ks.append(k.reshape(-1))
+        return torch.stack(ks, 1)
 
 
 @torch.no_grad()

@@ -81,6 +81,7 @@ class Feed:
         self.data, self.codec, self.conditions, self.transport = data, codec, conditions, transport
         self.path, self.batch_size, self.shards = path, batch_size, shards
         self.device, self.dtype = device, dtype
+        self.names = [item.name for item in conditions.items]
         self.order = Order(data.size("train"), path)
 
     def generator(self, step: int, shard: int, purpose: str) -> torch.Generator:
@@ -92,6 +93,8 @@ class Feed:
         size = self.batch_size // self.shards
         index = self.order(step * self.batch_size + shard * size, size)
         batch = self.data.batch("train", index, generator(*self.path, step, shard, "data"))
+        if len(batch.cond) > len(self.names):
+            batch = batch.replace(cond={name: batch.cond[name] for name in self.names})
         if batch.x1.dtype != self.dtype or batch.x1.device != self.device:
             batch = batch.to(self.device, self.dtype)
         if not isinstance(self.codec, Identity):

@@ -63,6 +63,10 @@ def prepare(
     settings = TrainSettings() if settings is None else settings
     fit_codec(codec, data, seed)
     few = data.batch("train", torch.arange(min(2, data.size("train"))))
+    missing = [item.name for item in conditions.items if item.name not in few.cond]
+    if missing:
+        raise InputError(f"conditions names {missing}, but what comes with the data is {sorted(few.cond)}")
+    few = few.replace(cond={item.name: few.cond[item.name] for item in conditions.items})
     transport = _transport(transport, few)
     networks = {"model": as_network(network, data, codec, conditions, objective, seed, "model")}
     given = dict(others or {})
