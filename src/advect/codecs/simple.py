@@ -50,6 +50,11 @@ class Standardize(Codec):
         self.shift, self.scale = shift.float(), scale.float()
         return self
 
+    @property
+    def fitted(self) -> bool:
+        """Whether shift and scale were found; until then the state is the data."""
+        return self.shift.ndim > 0 or bool(self.shift != 0) or bool(self.scale != 1)
+
     def encode(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return (x - self.shift) / self.scale
 
