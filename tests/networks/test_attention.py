@@ -68,6 +68,24 @@ def test_jvp_under_vmap_and_vmap_under_jvp(layer):
         torch.testing.assert_close(other[i], want, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("error:There is a performance drop")
+def test_gradient_per_sample_is_batched(layer):
+    x = tokens(3, 5, 16)
+    each = torch.func.vmap(torch.func.grad(lambda x: layer(x[None]).square().sum()))(x)
+    whole = torch.func.grad(lambda x: layer(x).square().sum())(x)
+    torch.testing.assert_close(each, whole)
+
+
+def test_second_derivative_of_torch_func(layer):
+    x, dx = tokens(1, 3, 16), tokens(1, 3, 16, seed=1)
+
+    def slope(x):
+        return torch.func.grad(lambda x: layer(x).square().sum())(x)
+
+    got = torch.func.grad(lambda x: (slope(x) * dx).sum())(x)
+    torch.testing.assert_close(got, central(slope, x, dx), rtol=1e-6, atol=1e-6)
+
+
 def test_gradient_of_a_jvp_with_respect_to_weights(layer):
     x, dx = tokens(2, 5, 16), tokens(2, 5, 16, seed=1)
     torch.func.jvp(layer, (x,), (dx,))[1].square().sum().backward()
