@@ -2,7 +2,7 @@
 
 from advect.diagnostics.convergence import ErrorAtCost, error_against_calls, measured_order
 from advect.diagnostics.costs import CostBalance, cost_balance, nonintersection, straightness, transport_cost
-from advect.diagnostics.histograms import histogram, histogram_kl
+from advect.diagnostics.histograms import histogram, histogram_kl, normal_kl
 
 __all__ = [
     "CostBalance",
@@ -13,6 +13,7 @@ __all__ = [
     "histogram_kl",
     "measured_order",
     "nonintersection",
+    "normal_kl",
     "straightness",
     "transport_cost",
 ]

@@ -56,7 +56,7 @@ class MakePairs(Stage):
         """The pairs, in the folder of the stage."""
         flow, folder = need_flow(self, workspace), workspace.folder
         if folder is None:
-            raise InputError(f"the stage {type(self).__name__} writes files: give the run a folder")
+            raise InputError("pairs are files: give the run a folder")
         workspace.monitor.start(self.name, 0, self.n)
         pairs = make_pairs(
             flow,

@@ -18,6 +18,7 @@ from advect.errors import InputError
 from advect.files import read_json, write_json
 from advect.systems.framework.base import Claim, System
 from advect.systems.framework.outcome import Measured, Outcome, deviation, mean
+from advect.systems.framework.page import write_page
 from advect.systems.framework.plots import draw
 from advect.systems.framework.registry import get
 
@@ -80,6 +81,7 @@ def reproduce(
     if out is not None:
         result["plots"] = draw(outcomes, Path(out), scale)
         write_json(Path(out) / f"{scale}.json", result)
+        write_page(result, Path(out), scale)
     return result
 
 

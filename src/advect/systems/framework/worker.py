@@ -32,7 +32,9 @@ def main(arguments: list[str]) -> int:
         except (InputError, MissingExtra) as error:
             write_json(order["out"], {"error": str(error)})
             return 2
-    write_json(order["out"], {"seconds": time.perf_counter() - start, "outcome": outcome.to_json()})
+    seconds = time.perf_counter() - start
+    say(f"done in {seconds:.0f} s ({time.process_time():.0f} s of processor time)")
+    write_json(order["out"], {"seconds": seconds, "outcome": outcome.to_json()})
     return 0
 
 

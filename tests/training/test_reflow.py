@@ -1,0 +1,137 @@
+"""Pairs made by a flow, and the stages that make them and train on them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+import advect
+from advect.codecs import Standardize
+from advect.conditions import ClassLabel, Conditions
+from advect.data import Tensors, TwoDomains
+from advect.distillation import KStep
+from advect.errors import InputError
+from advect.guidance import CFG
+from advect.networks import MLP
+from advect.solvers import Euler, Heun
+from advect.times import TimeGrid
+from advect.training import MakePairs, Recipe, Reflow, Train, TrainSettings, make_pairs, reflow, run_recipe
+
+LABELS = torch.arange(40) % 4
+DATA = Tensors(torch.randn(40, 3, generator=torch.Generator().manual_seed(0)), label=LABELS)
+SETTINGS = TrainSettings(steps=8, batch_size=16, checkpoint_every=4, tensorboard=False, device="cpu")
+
+
+def net(spec):
+    return MLP(spec, hidden=(16,))
+
+
+@pytest.fixture
+def flow():
+    torch.manual_seed(0)
+    items = (ClassLabel(4),)
+    return advect.Flow(net(advect.NetSpec((3,), items)), conditions=Conditions(items, {"label": 0.5}))
+
+
+def test_pairs_are_the_ends_of_the_flow_under_its_conditions_and_guidance(flow, tmp_path):
+    pairs = make_pairs(flow, 50, tmp_path, solver=Heun(), steps=3, guidance=(CFG(2.0),), data=DATA, batch_size=7)
+    batch = pairs.batch("train", torch.arange(50))
+    assert torch.equal(batch.cond["label"], torch.cat([LABELS, LABELS])[:50])
+    ends = flow.sample(50, x0=batch.x0, solver=Heun(), steps=3, guidance=CFG(2.0), label=batch.cond["label"])
+    torch.testing.assert_close(batch.x1, ends)
+    plain = flow.sample(50, x0=batch.x0, solver=Heun(), steps=3, label=batch.cond["label"])
+    assert (plain - ends).abs().max() > 1e-4
+    about = json.loads((tmp_path / "pairs.json").read_text())
+    assert about["guidance"][0]["init_args"]["scale"] == 2.0
+    assert about["solver"]["class_path"] == "advect.solvers.Heun"
+    assert about["grid"]["init_args"]["steps"] == 3
+    assert len(about["teacher"]) == 64
+
+
+def test_a_pair_depends_on_seed_and_number_alone_and_seeds_give_the_same_pairs(flow, tmp_path):
+    options = {"steps": 2, "data": DATA, "seed": 3}
+    a = make_pairs(flow, 30, tmp_path / "a", batch_size=7, shard_size=11, **options)
+    b = make_pairs(flow, 30, tmp_path / "b", store_x0=False, **options)
+    index = torch.tensor([29, 4, 11, 10])
+    left, right = a.batch("train", index), b.batch("train", index)
+    assert torch.equal(left.x0, right.x0)
+    torch.testing.assert_close(left.x1, right.x1)
+    assert torch.equal(left.cond["label"], right.cond["label"])
+
+
+def test_a_stopped_run_goes_on_and_another_teacher_is_refused(flow, tmp_path):
+    class Stop(Exception):
+        pass
+
+    def stop(done):
+        if done > 20:
+            raise Stop
+
+    options = {"steps": 2, "data": DATA, "batch_size": 5, "shard_size": 10}
+    with pytest.raises(Stop):
+        make_pairs(flow, 40, tmp_path / "a", on_done=stop, **options)
+    assert sorted(path.name for path in (tmp_path / "a").glob("shard-*.json")) == [
+        "shard-00000.json",
+        "shard-00001.json",
+    ]
+    seen = []
+    resumed = make_pairs(flow, 40, tmp_path / "a", on_done=seen.append, **options)
+    assert seen == [25, 30, 35, 40]
+    whole = make_pairs(flow, 40, tmp_path / "b", **options)
+    index = torch.arange(40)
+    assert torch.equal(resumed.batch("train", index).x1, whole.batch("train", index).x1)
+    with torch.no_grad():
+        next(flow.parameters()).add_(1.0)
+    with pytest.raises(InputError, match="holds other pairs, which differ in teacher"):
+        make_pairs(flow, 40, tmp_path / "a", **options)
+
+
+def test_pairs_of_two_domains_start_from_the_data_in_the_codecs_state(tmp_path):
+    start = 5 + torch.randn(40, 3)
+    codec = Standardize().fit(start)
+    flow = advect.Flow(net(advect.NetSpec((3,))), codec=codec)
+    domains = TwoDomains(Tensors(start), Tensors(torch.randn(40, 3)), paired=True)
+    batch = make_pairs(flow, 40, tmp_path, steps=2, data=domains).batch("train", torch.arange(40))
+    torch.testing.assert_close(batch.x0, codec.encode(start))
+    torch.testing.assert_close(codec.decode(batch.x1), flow.sample(40, x0=batch.x0, steps=2))
+    with pytest.raises(InputError, match="store_x0 is False, but x0 comes from the data"):
+        make_pairs(flow, 40, tmp_path / "b", steps=2, data=domains, store_x0=False)
+    student = reflow(flow, advect.data.StoredPairs(str(tmp_path)), settings=SETTINGS)
+    assert student.codec is codec
+
+
+def test_missing_conditions_are_named(flow, tmp_path):
+    with pytest.raises(InputError, match="the flow is told label, but no values are given"):
+        make_pairs(flow, 4, tmp_path, steps=2)
+
+
+def recipe(*stages, codec=None):
+    return Recipe(DATA, net, codec=codec, train=SETTINGS, stages=stages)
+
+
+def test_reflow_and_distillation_are_stages_and_resume(tmp_path):
+    stages = (Train(), Reflow(MakePairs(64, Heun(), TimeGrid(4))), Reflow(MakePairs(64), KStep(2), steps=4))
+    flow = run_recipe(recipe(*stages, codec=Standardize()), tmp_path)
+    assert "another flow made" in flow.score_refusal
+    assert isinstance(flow.codec, Standardize)
+    run = advect.Run()
+    x = flow.sample(5, seed=0, label=1, run=run)
+    assert run.nfe == 2
+    again = advect.Flow.from_pretrained(tmp_path / "flow")
+    assert torch.equal(again.sample(5, seed=0, label=1), x)
+    assert again.score_refusal == flow.score_refusal
+    resumed = run_recipe(recipe(*stages, codec=Standardize()), tmp_path)
+    assert torch.equal(resumed.sample(5, seed=0, label=1), x)
+
+
+def test_make_pairs_hands_its_pairs_to_the_next_stage(tmp_path):
+    flow = run_recipe(recipe(Train(), MakePairs(64, Euler(), TimeGrid(4)), Train()), tmp_path)
+    assert flow.score_refusal is not None
+    with pytest.raises(InputError, match="codec is Standardize, which the next stage would apply to pairs"):
+        run_recipe(recipe(Train(), MakePairs(64), Train(), codec=Standardize()), tmp_path / "b")
+    with pytest.raises(InputError, match="the stage MakePairs takes the Flow of a stage before it"):
+        run_recipe(recipe(MakePairs(64), Train()), tmp_path / "c")
+    with pytest.raises(InputError, match="pairs are files: give the run a folder"):
+        run_recipe(recipe(Train(), Reflow()))
