@@ -22,8 +22,8 @@ def squared(x: Tensor) -> Tensor:
 def straightness_per_sample(trajectory: Trajectory) -> Tensor:
     r"""int_0^1 |(z_1 - z_0) - v(z_t, t)|^2 dt along each recorded trajectory, (B,).
 
-    The trapezoid rule on the recorded velocities, of second order. The velocity at the end, which no solver asks for,
-    is the one that makes the last step a trapezoid: 2 (z_n - z_{n-1}) / h - v_{n-1}.
+    The trapezoid rule on the recorded velocities. At the end, where no solver asks for one, the last is taken again:
+    that leaves the rule of second order.
 
     Args:
         trajectory: A run of a solver with ``record=True``, from t=0 to t=1.
@@ -32,9 +32,7 @@ def straightness_per_sample(trajectory: Trajectory) -> Tensor:
     if len(times) < 2 or abs(times[0]) > 1e-9 or abs(times[-1] - 1) > 1e-9:
         raise InputError(f"the trajectory runs from {times[0]} to {times[-1]}: straightness is defined from 0 to 1")
     chord = states[-1] - states[0]
-    h = times[-1] - times[-2]
-    end = 2 * (states[-1] - states[-2]) / h - trajectory.velocities[-1]
-    gaps = [squared(chord - v) for v in trajectory.velocities] + [squared(chord - end)]
+    gaps = [squared(chord - v) for v in (*trajectory.velocities, trajectory.velocities[-1])]
     return sum(
         ((b - a) / 2 * (gaps[i] + gaps[i + 1]) for i, (a, b) in enumerate(itertools.pairwise(times))),
         start=torch.zeros_like(gaps[0]),

@@ -87,6 +87,8 @@ def test_floor_from_other_real_samples_is_the_figure_of_those(metric):
     found = metric(images(40), real, other_real=other, resamples=0)
     assert found.floor == pytest.approx(metric(other, real, resamples=0).value, rel=1e-9)
     assert found.floor_n == 40
+    more = metric(images(30), real, other_real=images(90, seed=2), resamples=0)
+    assert more.floor_n == 30  # no more than there are fake ones, so that both have one bias
 
 
 @by_name(ALL)

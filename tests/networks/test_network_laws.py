@@ -173,6 +173,14 @@ def test_half_precision_weights_keep_time_exact(name):
 
 
 @names
+def test_a_half_precision_state_does_not_round_time(name):
+    net, (x, t, cond) = make(name, dtype=torch.float32), inputs(torch.float32)
+    low = x.bfloat16()
+    assert net(low, t, **cond).dtype == torch.bfloat16
+    assert not torch.equal(net(low, t, **cond), net(low, t.bfloat16(), **cond))
+
+
+@names
 def test_autocast_answers_in_the_type_of_x(name):
     net, (x, t, cond) = make(name, dtype=torch.float32), inputs(torch.float32)
     reference = net(x, t, **cond)
