@@ -56,7 +56,8 @@ def _curves(seeds: list[Curves]) -> Any:
 
 def _scatter(scatter: Scatter) -> Any:
     plt = require("matplotlib.pyplot", "report", "plotting")
-    figure, all_axes = plt.subplots(1, len(scatter.points), figsize=(2.8 * len(scatter.points), 3), squeeze=False)
+    count = len(scatter.points)
+    figure, all_axes = plt.subplots(1, count, figsize=(2.8 * count, 3), squeeze=False, sharex=True, sharey=True)
     for axes, (label, points) in zip(all_axes[0], scatter.points.items(), strict=True):
         xy = np.array(points)
         axes.scatter(xy[:, 0], xy[:, 1], s=1.5, alpha=0.5, linewidths=0)
