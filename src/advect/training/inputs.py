@@ -73,6 +73,8 @@ def as_frozen(
     value: Any, data: Data, codec: Codec, conditions: Conditions, objective: Objective, seed: int, role: str
 ) -> Callable[..., Any]:
     """A network that is called and not trained: of a Flow (with its guidance), of a saved one, or as it is."""
+    if value is None:
+        raise InputError(f"others names 'previous' for {role!r}, but no stage before has left a Flow: train one first")
     if isinstance(value, (str, os.PathLike)):
         value = Flow.from_pretrained(find_flow(value))
     if not isinstance(value, Flow):

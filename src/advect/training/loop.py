@@ -101,12 +101,7 @@ class Trainer:
     def __init__(self, job: Job, processes: Processes, shards: int | None = None) -> None:
         self.job, self.processes, self.files = job, processes, Files()
         settings, device = job.settings, processes.device
-        self.shards = shards or settings.shards or processes.count * settings.accumulate
-        if self.shards % processes.count or settings.batch_size % self.shards:
-            raise InputError(
-                f"batch_size={settings.batch_size} in {self.shards} shards on {processes.count} processes does not "
-                "come out even: the processes must divide the shards, and the shards the batch"
-            )
+        self.shards = count_shards(settings, processes.count, shards)
         dtype = torch.float64 if settings.precision == "float64" else None
         for net in (*job.networks.values(), job.objective, job.transport):
             net.to(device, dtype)
@@ -306,3 +301,18 @@ class Trainer:
         if self.job.settings.prefetch is not None:
             return self.job.settings.prefetch
         return 0 if isinstance(self.job.transport.coupling, (Independent, Paired)) else 2
+
+
+def count_shards(settings: TrainSettings, processes: int, kept: int | None = None) -> int:
+    """Parts into which a global batch is cut: those a run has kept, those asked for, or one per micro-batch.
+
+    Raises:
+        InputError: If the batch cannot be cut so.
+    """
+    shards = kept or settings.shards or processes * settings.accumulate
+    if shards % processes or settings.batch_size % shards:
+        raise InputError(
+            f"batch_size={settings.batch_size} in {shards} shards on {processes} processes does not come out even: "
+            "the processes must divide the shards, and the shards the batch"
+        )
+    return shards

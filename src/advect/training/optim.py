@@ -23,9 +23,6 @@ class Optimisers:
     """
 
     def __init__(self, modules: Mapping[str, nn.Module], settings: TrainSettings, processes: Processes) -> None:
-        unknown = set(settings.groups) - set(modules)
-        if unknown:
-            raise InputError(f"groups names {sorted(unknown)}, but what is trained is {sorted(modules)}")
         self.settings, self.processes = settings, processes
         self.names: dict[str, list[str]] = {}
         self.parameters: dict[str, list[Tensor]] = {}

@@ -50,7 +50,7 @@ def reconstruct(
         raise InputError(
             f"{folder} has no snapshots up to step {step}: train with ema=PowerEMA((0.05, 0.1), snapshots=100)"
         )
-    stds = read_json(Path(folder) / "recipe.json")["settings"]["ema"]["init_args"]["stds"]
+    stds = read_json(Path(folder) / "recipe.json")["settings"]["init_args"]["ema"]["init_args"]["stds"]
     kept = [(float(number), width) for number in used for width in stds]
     shares = posthoc_weights(kept, (float(last), std))
     sets = []

@@ -89,6 +89,9 @@ def prepare(
             frozen[role] = as_frozen(value, data, codec, conditions, objective, seed, role)
     if start_from is not None:
         start_weights(start_from, networks)
+    unknown = set(settings.groups) - {*networks, "objective"}
+    if unknown:
+        raise InputError(f"groups names {sorted(unknown)}, but what is trained is {[*networks, 'objective']}")
     if "ema" in objective.needs and settings.ema is None:
         raise InputError(
             f"the objective {type(objective).__name__} needs an average of the weights: give ema=PowerEMA()"

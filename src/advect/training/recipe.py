@@ -17,7 +17,9 @@ from advect.networks import NetSpec, Network
 from advect.objectives import Objective
 from advect.sampler import Sampler
 from advect.training.checkpoints import save_flow
+from advect.training.loop import count_shards
 from advect.training.monitor import Monitor
+from advect.training.prepare import prepare
 from advect.training.processes import find_processes
 from advect.training.settings import TrainSettings
 from advect.training.signature import describe, refuse_changes
@@ -74,19 +76,8 @@ def validate(recipe: Recipe) -> None:
         raise InputError(f"{type(recipe.data).__name__} has no training samples")
     first = recipe.stages[0]
     if isinstance(first, Train):
-        from advect.training.prepare import prepare
-
-        prepare(
-            recipe.network if first.network is None else first.network,
-            recipe.data,
-            objective=recipe.objective if first.objective is None else first.objective,
-            transport=recipe.transport if first.transport is None else first.transport,
-            codec=recipe.codec,
-            drop=recipe.drop if first.drop is None else first.drop,
-            others={k: v for k, v in (first.others or recipe.others).items() if v != "previous"},
-            settings=recipe.train if first.settings is None else first.settings,
-            seed=recipe.seed,
-        )
+        job, _ = prepare(**first.arguments(recipe))
+        count_shards(job.settings, find_processes(job.settings.device).count)
 
 
 def run_recipe(
@@ -113,7 +104,7 @@ def run_recipe(
     workspace = Workspace(
         recipe, whole, recipe.data, seed=recipe.seed, resume=resume, monitor=Monitor() if monitor is None else monitor
     )
-    if several:  # a single stage does this by itself before it writes
+    if several or not recipe.stages:  # one stage does this by itself before it writes
         validate(recipe)
     main = find_processes(recipe.train.device).main
     if whole is not None and several:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from advect.data.base import Data
 from advect.flow import Flow
@@ -14,6 +14,8 @@ from advect.networks import NetSpec, Network
 from advect.objectives import Objective
 from advect.parts import Part
 from advect.training.monitor import Monitor
+from advect.training.prepare import prepare
+from advect.training.running import run_job
 from advect.training.settings import TrainSettings
 from advect.transport import Transport
 
@@ -84,26 +86,30 @@ class Train(Stage):
     weights: Literal["previous", "new"] = "previous"
     drop: dict[str, float] | None = None
 
-    def run(self, workspace: Workspace) -> None:
-        from advect.training.api import train
+    def arguments(self, recipe: Recipe, before: Flow | None = None) -> dict[str, Any]:
+        """What :func:`advect.train` is called with.
 
-        recipe, before = workspace.recipe, workspace.flow
+        Args:
+            recipe: Gives what is not given here.
+            before: The Flow of the stages before.
+        """
         settings = recipe.train if self.settings is None else self.settings
         others = recipe.others if self.others is None else self.others
-        workspace.flow = train(
-            recipe.network if self.network is None else self.network,
-            workspace.data,
-            objective=recipe.objective if self.objective is None else self.objective,
-            transport=recipe.transport if self.transport is None else self.transport,
-            codec=recipe.codec,
-            drop=recipe.drop if self.drop is None else self.drop,
-            sampler=recipe.sampler,
-            others={role: before if value == "previous" else value for role, value in others.items()},
-            settings=settings if self.steps is None else replace(settings, steps=self.steps),
-            seed=workspace.seed,
-            stage=workspace.stage,
-            folder=workspace.folder,
-            resume=workspace.resume,
-            start_from=before if self.weights == "previous" and before is not None else recipe.start_from,
-            monitor=workspace.monitor,
-        )
+        return {
+            "network": recipe.network if self.network is None else self.network,
+            "data": recipe.data,
+            "objective": recipe.objective if self.objective is None else self.objective,
+            "transport": recipe.transport if self.transport is None else self.transport,
+            "codec": recipe.codec,
+            "drop": recipe.drop if self.drop is None else self.drop,
+            "sampler": recipe.sampler,
+            "others": {role: before if value == "previous" else value for role, value in others.items()},
+            "settings": settings if self.steps is None else replace(settings, steps=self.steps),
+            "seed": recipe.seed,
+            "start_from": before if self.weights == "previous" and before is not None else recipe.start_from,
+        }
+
+    def run(self, workspace: Workspace) -> None:
+        arguments = self.arguments(workspace.recipe, workspace.flow) | {"data": workspace.data, "seed": workspace.seed}
+        job, config = prepare(**arguments, stage=workspace.stage, monitor=workspace.monitor)
+        workspace.flow = run_job(job, config, workspace.folder, resume=workspace.resume)
