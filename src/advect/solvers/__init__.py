@@ -8,7 +8,7 @@ from advect.solvers.flow_maps import FlowMapJumps
 from advect.solvers.likelihood import bits_per_dim, dequantise, encode, log_prob, sde_log_prob
 from advect.solvers.multistep import DPMpp2M, DPMpp3M
 from advect.solvers.noise_levels import ConstantNoise, NoiseLevel, ReverseNoise, SinSquaredNoise, SourceNoise
-from advect.solvers.renewal import AncestralDDIM, NoiseRefresh, Overshooting, RectifiedSDE, SDEDPMpp
+from advect.solvers.renewal import AncestralDDIM, Overshooting, RectifiedSDE, SDEDPMpp
 from advect.solvers.runge_kutta import RK4, Euler, EulerLast, Heun, Midpoint, RungeKutta
 from advect.solvers.sde import EulerMaruyama, StochasticHeun
 from advect.solvers.unipc import UniPC
@@ -34,7 +34,6 @@ __all__ = [
     "Heun",
     "Midpoint",
     "NoiseLevel",
-    "NoiseRefresh",
     "NotReached",
     "Overshooting",
     "RectifiedSDE",

@@ -133,6 +133,8 @@ class DormandPrince(Solver):
         self, f: Callable[..., Tensor], x: Tensor, r: float, end: float, h: float | None
     ) -> tuple[AdaptiveResult, float]:
         """Integrate from r to end, beginning with a step of size h; also the size for the step after."""
+        if r == end:
+            return AdaptiveResult(x, end, "reached", 0, 0), 0.0
         stages = _Stages(x, self.rtol, self.atol)
         k = f(x, r).to(x.dtype)
         span = end - r
@@ -144,7 +146,7 @@ class DormandPrince(Solver):
         t = r
         while True:
             left = abs(end - t)
-            if left <= 0:
+            if left == 0:
                 return AdaptiveResult(x, end, "reached", steps, rejected), h
             if steps + rejected >= self.max_steps:
                 return AdaptiveResult(x, t, "max_steps", steps, rejected), h

@@ -76,6 +76,8 @@ class UniPC(Solver):
     the last step stays uncorrected (a correction would cost a call). The order ramps up as predictions come in; a
     step from a=0 or into g=0 is of first order, and the former is not corrected.
 
+    Measured order p + 0.9 at 40 to 160 steps; in the end the ramp's first step limits any p to order 3.
+
     Args:
         order: p, 1 to 3.
         variant: "bh2" (B = expm1(-h)) or "bh1" (B = -h).

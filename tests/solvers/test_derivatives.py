@@ -1,0 +1,69 @@
+"""Directional derivatives and divergences against full Jacobians."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from advect.derivatives import central_difference, divergence, draw_probe, hutchinson, jvp
+
+X = torch.randn(5, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+NET = torch.nn.Sequential(
+    torch.nn.Flatten(), torch.nn.Linear(6, 9), torch.nn.SiLU(), torch.nn.Linear(9, 6), torch.nn.Unflatten(1, (2, 3))
+).double()
+
+
+def jacobians(f):
+    return torch.stack([torch.autograd.functional.jacobian(lambda y: f(y[None])[0], x).reshape(6, 6) for x in X])
+
+
+def test_jvp_and_central_difference():
+    w = torch.randn_like(X)
+    value, slope = jvp(NET, (X,), (w,))
+    assert torch.equal(value, NET(X))
+    exact = torch.einsum("bij,bj->bi", jacobians(NET), w.flatten(1)).view_as(X)
+    assert (slope - exact).abs().max() < 1e-12
+    assert (central_difference(NET, (X,), (w,)) - exact).abs().max() < 1e-9
+    errors = [(central_difference(NET, (X,), (w,), h) - exact).abs().max().item() for h in (1e-2, 5e-3)]
+    assert errors[0] / errors[1] == pytest.approx(4.0, rel=0.05)
+
+
+def test_jvp_of_several_arguments():
+    f = lambda x, r, t: x * t[:, None] ** 2 + r[:, None]  # noqa: E731
+    r, t = torch.rand(4), torch.rand(4)
+    x, w = torch.randn(4, 3), torch.randn(4, 3)
+    _, slope = jvp(f, (x, r, t), (w, torch.ones(4), torch.ones(4)))
+    assert torch.allclose(slope, w * t[:, None] ** 2 + 1 + 2 * x * t[:, None])
+    assert (central_difference(f, (x, r, t), (w, torch.ones(4), torch.ones(4))) - slope).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_divergence(grad):
+    with torch.set_grad_enabled(grad):
+        value, div = divergence(NET, X)
+    assert torch.equal(value, NET(X))
+    assert (div - jacobians(NET).diagonal(dim1=1, dim2=2).sum(1)).abs().max() < 1e-12
+    assert value.requires_grad == div.requires_grad == grad
+
+
+@pytest.mark.parametrize("kind", ["rademacher", "gaussian"])
+def test_hutchinson_is_the_quadratic_form_and_unbiased(kind):
+    probe = draw_probe(X, kind, torch.Generator().manual_seed(0))
+    value, estimate = hutchinson(NET, X, probe)
+    e = probe.flatten(1)
+    assert torch.equal(value, NET(X))
+    assert (estimate - torch.einsum("bi,bij,bj->b", e, jacobians(NET), e)).abs().max() < 1e-12
+    many = draw_probe(X[:1].expand(20_000, 2, 3), kind, torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        draws = hutchinson(NET, X[:1].expand(20_000, 2, 3), many)[1]
+    exact = jacobians(NET)[0].trace()
+    assert abs(draws.mean() - exact) < 4 * draws.std() / 20_000**0.5
+    if kind == "rademacher":
+        assert (many.abs() == 1).all()
+        assert abs(many.mean()) < 0.02
+
+
+@pytest.mark.parametrize("field", [lambda x: torch.ones_like(x), lambda x: torch.ones_like(x) * NET[1].bias[0]])
+def test_a_field_that_does_not_see_x_has_no_divergence(field):
+    assert (divergence(field, X)[1] == 0).all()
+    assert (hutchinson(field, X, draw_probe(X))[1] == 0).all()
