@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from advect import Batch, InputError, Transport
+from advect import Batch, InputError, NetSpec, Transport
 from advect.interpolants import Brownian, Linear, SinSquared, StochasticInterpolant, Zero
+from advect.networks import MLP, EtaScore
 from advect.objectives import InterpolantLoss, Networks, VelocityAndScore
 from advect.parts import build, config_of
 from advect.times import FiniteSet, LogitNormal, Uniform
@@ -155,3 +156,17 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(InputError, match="velocity='s', score='b': choose"):
         VelocityAndScore("s", "b")
     assert StochasticInterpolant().gamma == Brownian()
+
+
+def test_a_wrapped_network_of_eta_is_compared_in_eta_and_asked_for_the_score():
+    path = StochasticInterpolant()
+    net = EtaScore(MLP(NetSpec((1,)), hidden=(8,)), path).double()
+    plain = InterpolantLoss("eta")(_nets(net.network), _batch(20), _seeded()).per_sample
+    both = VelocityAndScore()(_nets(lambda x, t: x, score=net), _batch(20), _seeded()).per_sample
+    velocity = InterpolantLoss("b")(_nets(lambda x, t: x), _batch(20), _seeded()).per_sample
+    assert torch.allclose(both, velocity + plain)
+    as_score = InterpolantLoss("s")(_nets(net), _batch(20), _seeded()).per_sample
+    by_hand = InterpolantLoss("s")(_nets(lambda x, t: path.score_of(net.network(x, t), t)), _batch(20), _seeded())
+    assert torch.allclose(as_score, by_hand.per_sample)
+    with pytest.raises(InputError, match=r"wrap it, EtaScore\(network, interpolant\)"):
+        VelocityAndScore()(_nets(net, score=net.network), _batch(20))

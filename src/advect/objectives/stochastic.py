@@ -96,8 +96,8 @@ class VelocityAndScore(Objective):
     r"""Regress two fields with two networks on the same draws: L = L_velocity + L_score.
 
     `model` learns the velocity, the network of the role "score" the other; both are what an SDE of any noise level
-    needs. eta is the better choice near the ends, where s is infinite; the network
-    is then worn as an :class:`advect.networks.EtaScore`, which a Flow can ask for the score.
+    needs. eta is the better choice near the ends, where s is infinite; its network is then wrapped in
+    :class:`~advect.networks.EtaScore`, which a Flow can ask for the score.
 
     Args:
         velocity: "b" or "v".
@@ -132,8 +132,8 @@ class VelocityAndScore(Objective):
     def loss(self, nets: Networks, batch: Batch, generator: torch.Generator | None) -> Loss:
         path = _path(nets, self.score)
         draw = _draw(path, self.times, batch, generator, self.antithetic)
-        velocity = _regress(nets.model, self.velocity, draw, batch, self.form).per_sample
         _says_score(nets["score"], self.score)
+        velocity = _regress(nets.model, self.velocity, draw, batch, self.form).per_sample
         score = _regress(nets["score"], self.score, draw, batch, self.form).per_sample
         logs = {self.velocity: velocity.detach().mean(), self.score: score.detach().mean()}
         return Loss(per_sample=velocity + score, t=draw.t[: len(batch)], logs=logs)
@@ -197,8 +197,9 @@ def _draw(
 
 
 def _regress(model: Callable[..., Any], field: Field, draw: _Draw, batch: Batch, form: Form) -> Loss:
+    said = getattr(model, "output", model) if field == "eta" else model  # an EtaScore called as it is says the score
     loss = Loss(
-        getattr(model, "output", model)(draw.x, draw.t, **draw.cond),
+        said(draw.x, draw.t, **draw.cond),
         draw.target(field),
         weight=batch.weight,
         t=draw.t[: len(batch)],
