@@ -5,12 +5,11 @@ from advect.metrics.frechet import FrechetDistance, frechet_distance
 from advect.metrics.judged import ClassAccuracy
 from advect.metrics.neighbours import NearestTraining, Precision, Recall, inside, nearest
 from advect.metrics.quadratic import MMD, EnergyDistance, KernelDistance, energy_distance, kernel_distance, mmd
-from advect.metrics.trajectories import Balance, balance, bits_per_dimension, straightness
+from advect.metrics.trajectories import bits_per_dimension, straightness
 from advect.metrics.wasserstein import ExactW2, SlicedW2, exact_w2, sliced_w2
 
 __all__ = [
     "MMD",
-    "Balance",
     "ClassAccuracy",
     "EnergyDistance",
     "Estimate",
@@ -22,7 +21,6 @@ __all__ = [
     "Precision",
     "Recall",
     "SlicedW2",
-    "balance",
     "bits_per_dimension",
     "bootstrap_mean",
     "energy_distance",

@@ -1,10 +1,9 @@
-r"""Figures of trajectories and densities: straightness, the balance of a transport, bits per dimension."""
+r"""Figures of trajectories and densities: straightness, bits per dimension."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -51,47 +50,6 @@ def straightness(trajectory: Trajectory, generator: torch.Generator | None = Non
     Source: arXiv 2209.03003 section 2.2 and theorem 3.7.
     """
     return bootstrap_mean("straightness", straightness_per_sample(trajectory), generator)
-
-
-class Balance(NamedTuple):
-    """The parts of E|x1 - x0|^2 = E|z1 - z0|^2 + S + L.
-
-    Attributes:
-        paired: E|x1 - x0|^2, the cost of the pairs that were trained on.
-        carried: E|z1 - z0|^2, the cost of the ends of the ODE.
-        straightness: S.
-        crossing: L = int E Var(x1 - x0 | x_t) dt, the loss of the exact velocity; what is left of the others.
-    """
-
-    paired: Estimate
-    carried: Estimate
-    straightness: Estimate
-    crossing: Estimate
-
-
-def balance(x0: Tensor, x1: Tensor, trajectory: Trajectory, generator: torch.Generator | None = None) -> Balance:
-    r"""Where the cost of a coupling goes when the flow of its exact velocity replaces it.
-
-    The identity E|x1 - x0|^2 = E|z1 - z0|^2 + S + L holds for the exact velocity of the straight path between x0 and
-    x1. Compare `crossing` with the final loss of a trained network, summed over coordinates.
-
-    Args:
-        x0: Sources of pairs (B, *shape).
-        x1: Data of the same pairs.
-        trajectory: Recorded from the same x0, so that their noise cancels, from t=0 to t=1.
-        generator: Feeds the bootstrap over samples.
-
-    Source: follows from arXiv 2209.03003 theorems 3.5 and 3.7.
-    """
-    if x0.shape != x1.shape or x0.shape != trajectory.states.shape[1:]:
-        raise InputError(
-            f"x0, x1 and states have shapes {tuple(x0.shape)}, {tuple(x1.shape)}, "
-            f"{tuple(trajectory.states.shape[1:])}: the trajectory starts at the x0 of the pairs"
-        )
-    paired, carried = squared(x1 - x0), squared(trajectory.states[-1] - trajectory.states[0])
-    bent = straightness_per_sample(trajectory)
-    named = {"paired cost": paired, "carried cost": carried, "straightness": bent, "crossing": paired - carried - bent}
-    return Balance(*(bootstrap_mean(name, values, generator) for name, values in named.items()))
 
 
 def bits_per_dimension(
