@@ -19,7 +19,7 @@ class Batch:
         rows: For ragged data the sample index (N,) of each row, which spreads `cond`; else None.
         weight: Weight per sample (B,), or None for one.
         dropped: Bool per sample (B,): its conditions were replaced by their null; None if nothing was dropped.
-        extras: What else a method reads: pixels, ids, times.
+        extras: What else a method reads: pixels, ids, times. Names that begin with ``x0_`` belong to x0.
     """
 
     x1: Tensor

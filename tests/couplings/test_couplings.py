@@ -82,12 +82,13 @@ def test_only_the_independent_coupling_is_independent():
 @by_pairing
 def test_transport_keeps_every_label_weight_and_id_with_its_data(coupling: Coupling):
     x0, x1, cond = _batch()
-    batch = Batch(x1, cond, x0=x0, weight=x1[:, 0], extras={"id": x1[:, 1]})
+    batch = Batch(x1, cond, x0=x0, weight=x1[:, 0], extras={"id": x1[:, 1], "x0_id": x0[:, 1]})
     out = Transport(coupling=coupling).pair(batch, _seeded())
     assert torch.equal(out.x1, x1)
     assert torch.equal(out.cond["label"], cond["label"])
     assert torch.equal(out.weight, x1[:, 0])
     assert torch.equal(out.extras["id"], x1[:, 1])
+    assert torch.equal(out.extras["x0_id"], out.x0[:, 1])
     assert not torch.equal(out.x0, x0)
     assert torch.equal(out.x0.sort(0).values, x0.sort(0).values)
 
