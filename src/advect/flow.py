@@ -21,7 +21,7 @@ from advect.networks import Network
 from advect.parts import ModulePart, Part
 from advect.randomness import NumberedGenerator
 from advect.sampler import Sampler
-from advect.solvers import Context, Trajectory, likelihood
+from advect.solvers import Context, Trajectory, first_time, likelihood, start_state
 from advect.times import Grid
 from advect.transport import Transport
 
@@ -222,6 +222,7 @@ class Flow(nn.Module):
             x0 = source.sample((n, *self.shape), cond, run.generator, dtype=self.dtype, device=self.device)
         field = self.bind(run, guidance=sampler.guidance, **cond)
         context = self.context(run, source, **cond)
+        x0 = start_state(x0, first_time(grid, context.interpolant), context.interpolant)
         if record:
             return sampler.solver(field, x0, grid, run, project=project, context=context, record=True)
         return self.codec.decode(sampler.solver(field, x0, grid, run, project=project, context=context))

@@ -32,4 +32,4 @@ class Sampler(Part):
         steps = changes.pop("steps", None)
         given = {name: value for name, value in changes.items() if value is not None}
         out = replace(self, **given)  # pyright: ignore[reportArgumentType]
-        return out if steps is None else replace(out, grid=replace(out.grid, steps=steps))  # pyright: ignore
+        return out if steps is None else replace(out, grid=out.grid.with_steps(steps))  # pyright: ignore[reportArgumentType]

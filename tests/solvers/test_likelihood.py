@@ -9,11 +9,13 @@ import torch
 
 from advect.errors import InputError
 from advect.fields import Run
+from advect.interpolants import VE, VPSDE, Linear
 from advect.oracles import Gaussian, reference_mixture
 from advect.solvers import (
     DDIM,
     RK4,
     AncestralDDIM,
+    Context,
     DormandPrince,
     Heun,
     ReverseNoise,
@@ -21,11 +23,13 @@ from advect.solvers import (
     bits_per_dim,
     dequantise,
     encode,
+    first_time,
     log_prob,
     sde_log_prob,
+    start_state,
 )
 from advect.sources import Source
-from advect.times import TimeGrid
+from advect.times import EDMGrid, TimeGrid
 
 MIXTURE = reference_mixture()
 FIELD = MIXTURE.velocity()
@@ -98,6 +102,21 @@ def test_encode_undoes_sampling():
     solver = DormandPrince(1e-9, 1e-9)
     assert (encode(FIELD, solver(FIELD, x0), solver) - x0).abs().max() < 1e-6
     assert (encode(FIELD, DDIM()(FIELD, x0, 800), DDIM(), 800) - x0).abs().max() < 1e-2
+
+
+def test_paths_whose_source_is_scaled():
+    """On VE the state at t=0 is 80 x0 and more; on an EDM grid it starts at t > 0 with g x0."""
+    law = Gaussian([0.5], 0.49)
+    x = torch.tensor([[0.2], [1.4]], dtype=torch.float64)
+    closed = law.log_prob()(x, 1.0)
+    for path, grid in ((VE(), 1), (Linear(), EDMGrid(40)), (VPSDE(), 1)):
+        context, field = Context(path), law.velocity(path)
+        assert (log_prob(field, x, grid=grid, context=context) - closed).abs().max() < 0.03
+        solver = DormandPrince(1e-9, 1e-9)
+        x0 = encode(field, x, solver, grid, context=context)
+        assert x0.abs().max() < 3
+        start = start_state(x0, first_time(grid, path), path)
+        assert (solver(field, start, grid, context=context) - x).abs().max() < 1e-5
 
 
 def test_refusals():

@@ -53,6 +53,11 @@ def nodes(grid: GridLike, interpolant: Interpolant | None = None) -> tuple[list[
     return [float(t) for t in grid], ()
 
 
+def first_time(grid: GridLike, interpolant: Interpolant | None = None) -> float:
+    """Where a grid starts."""
+    return nodes(grid, interpolant)[0][0]
+
+
 def working_precision(x: Tensor) -> Tensor:
     """The state in float32 at least, whatever the network computes in."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

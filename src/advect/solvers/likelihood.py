@@ -20,7 +20,7 @@ from advect.fields import Bound, Run, Step, bind
 from advect.randomness import rand, randn_like
 from advect.solvers.adaptive import DormandPrince
 from advect.solvers.base import Context, GridLike, Solver, nodes, working_precision
-from advect.solvers.nodes import affine, node
+from advect.solvers.nodes import affine, node, source_share
 from advect.solvers.noise_levels import NoiseLevel
 from advect.solvers.sde import require_score
 from advect.sources import Gaussian, Source
@@ -118,9 +118,11 @@ def log_prob(
     estimate = _estimator(divergence, x1, probe, run.generator if generator is None else generator)
     field = _Augmented(bind(f, run, **dict[str, Any](cond or {})), x1.shape, estimate)
     packed = torch.cat([x1.flatten(1), x1.new_zeros(x1.shape[0], 1)], 1)
-    packed = solver(field, packed, _backwards(grid, context), context=context)
-    x0 = packed[:, :-1].view(x1.shape)
-    return _source_log_prob(Gaussian() if source is None else source, x0, cond) + packed[:, -1]
+    times = _backwards(grid, context)
+    packed = solver(field, packed, times, context=context)
+    end, share = packed[:, :-1].view(x1.shape), source_share(context.interpolant, times[-1])
+    at_source = _source_log_prob(Gaussian() if source is None else source, end / share, cond)
+    return at_source + packed[:, -1] - x1[0].numel() * math.log(share)
 
 
 def encode(
@@ -132,8 +134,14 @@ def encode(
     *,
     context: Context = Context(),
 ) -> Tensor:
-    """Carry data back to the source, x1 -> x0, along the ODE; arguments as in :func:`log_prob`."""
-    return _invertible(solver)(f, x1, _backwards(grid, context), run, context=context)
+    """Carry data back to the source, x1 -> x0, along the ODE; arguments as in :func:`log_prob`.
+
+    x0 is the state at the source's end of the grid over g(t) there (1 at t=0 on most paths).
+    """
+    times = _backwards(grid, context)
+    end = _invertible(solver)(f, x1, times, run, context=context)
+    share = source_share(context.interpolant, times[-1])
+    return end if share == 1.0 else end / share
 
 
 def sde_log_prob(
@@ -177,7 +185,7 @@ def sde_log_prob(
     f = bind(f, run, **dict[str, Any](cond or {}))
     times = _backwards(grid, context)
     estimate = _estimator(divergence, x1, probe, run.generator)
-    total = torch.zeros_like(x1[:, *([0] * (x1.ndim - 1))])
+    total, share = x1.new_zeros(x1.shape[0]), source_share(context.interpolant, times[-1])
     for _ in range(paths):
         x, integral = x1, torch.zeros_like(total)
         for r, t in itertools.pairwise(times):
@@ -193,8 +201,8 @@ def sde_log_prob(
                 x_new = x_new.add(randn_like(x, run.generator), alpha=math.sqrt(2 * e * abs(h)))
             integral = integral.add(rate, alpha=abs(h))
             x = x_new
-        total = total + _source_log_prob(source, x, cond) - integral
-    return total / paths
+        total = total + _source_log_prob(source, x / share, cond) - integral
+    return total / paths - x1[0].numel() * math.log(share)
 
 
 def _noise(level: NoiseLevel, t: float, context: Context) -> float:

@@ -71,6 +71,20 @@ def first_order(path: AffineInterpolant, r: float, t: float, kept: float = 1.0) 
     return there.a * here.x1_of_x + g * here.x0_of_x, there.a * here.x1_of_v + g * here.x0_of_v
 
 
+def source_share(path: Interpolant, t: float) -> float:
+    """g(t) of an affine path, 1 on any other: a grid that starts at t > 0, or a path with g(0) != 1, has g(t) x0 there.
+
+    What the state holds of the data, a(t) x1, is neglected, so such a grid starts where a(t) is small.
+    """
+    return node(path, t).g if isinstance(path, AffineInterpolant) else 1.0
+
+
+def start_state(x0: Tensor, t: float, path: Interpolant) -> Tensor:
+    """The state at the first time of a grid, g(t) x0, from a draw x0 of the source."""
+    share = source_share(path, t)
+    return x0 if share == 1.0 else x0 * share
+
+
 def affine(path: Interpolant, solver: object) -> AffineInterpolant:
     """The path, or a sentence if it has no log-SNR.
 
