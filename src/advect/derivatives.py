@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from advect.errors import InputError
 from advect.randomness import rand, randn_like
 
 Probe = Literal["rademacher", "gaussian"]
@@ -54,6 +55,10 @@ def draw_probe(x: Tensor, kind: Probe = "rademacher", generator: torch.Generator
 
 
 def _watched(x: Tensor) -> Tensor:
+    if torch.is_inference_mode_enabled():
+        raise InputError(
+            "a divergence is taken by backward passes, which torch.inference_mode forbids: use torch.no_grad"
+        )
     return x if x.requires_grad else x.detach().requires_grad_()
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from advect.derivatives import central_difference, divergence, draw_probe, hutchinson, jvp
+from advect.errors import InputError
 
 X = torch.randn(5, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 NET = torch.nn.Sequential(
@@ -67,3 +68,10 @@ def test_hutchinson_is_the_quadratic_form_and_unbiased(kind):
 def test_a_field_that_does_not_see_x_has_no_divergence(field):
     assert (divergence(field, X)[1] == 0).all()
     assert (hutchinson(field, X, draw_probe(X))[1] == 0).all()
+
+
+def test_inference_mode_is_refused_rather_than_answered_with_zero():
+    with torch.inference_mode():
+        for take in (lambda: divergence(NET, X), lambda: hutchinson(NET, X, torch.ones_like(X))):
+            with pytest.raises(InputError, match=r"use torch\.no_grad"):
+                take()
