@@ -200,5 +200,9 @@ def test_what_does_not_fit_is_refused():
         FlowMatching(space="x1")(Networks(Line(NetSpec((3,))), transport=stochastic), x1)
     with pytest.raises(InputError, match=r"the network predicts on Cosine\(\), but the transport's path is Linear\(\)"):
         FlowMatching()(Prediction(Line(NetSpec((3,))), "x1", Cosine()), x1)
+    wide = Transport(Gaussian(2.0))
+    with pytest.raises(InputError, match=r"the network predicts 'score' for the source Gaussian\(std=1\.0"):
+        FlowMatching()(Networks(Prediction(Line(NetSpec((3,))), "score"), transport=wide), x1)
+    FlowMatching()(Networks(Prediction(Line(NetSpec((3,))), "x1"), transport=wide), x1)
     with pytest.raises(InputError, match=r"the network gave shape \(64, 1\)"):
         FlowMatching()(lambda x, t: x[:, :1], x1)

@@ -10,6 +10,7 @@ from torch import Tensor
 from advect.batch import Batch
 from advect.errors import InputError
 from advect.interpolants import KINDS, AffineInterpolant, Kind, Point
+from advect.interpolants.conversions import moments
 from advect.networks import Prediction
 from advect.objectives.base import Loss, Networks, Objective
 from advect.objectives.weights import TimeWeight
@@ -68,18 +69,18 @@ class FlowMatching(Objective):
         self, nets: Networks, model: Any, batch: Batch, x0: Tensor, t: Tensor, point: Point
     ) -> tuple[Tensor, Tensor]:
         """Prediction and target of the kind that is compared."""
-        path, source = nets.transport.interpolant, nets.transport.source
+        path, source, kind, data_std = nets.transport.interpolant, nets.transport.source, "v", 0.5
         if isinstance(model, Prediction):
             if model.interpolant != path:
                 raise InputError(f"the network predicts on {model.interpolant}, but the transport's path is {path}")
-            output, kind, source, data_std = (
-                model.output(point.x, t, **batch.cond),
-                model.kind,
-                model.source,
-                model.data_std,
-            )
+            kind, data_std = model.kind, model.data_std
+            if model.moments != moments(source, kind):
+                raise InputError(
+                    f"the network predicts {kind!r} for the source {model.source}, but the transport's is {source}"
+                )
+            output = model.output(point.x, t, **batch.cond)
         else:
-            output, kind, data_std = nets.model(point.x, t, **batch.cond), "v", 0.5
+            output = nets.model(point.x, t, **batch.cond)
         space = kind if self.space is None else self.space
         if space == kind == "v":
             return output, point.v
