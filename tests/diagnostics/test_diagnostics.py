@@ -13,6 +13,7 @@ from advect.diagnostics import (
     histogram,
     histogram_kl,
     measured_order,
+    normal_kl,
     straightness,
     transport_cost,
 )
@@ -81,3 +82,11 @@ def test_bad_input_is_refused():
         measured_order([ErrorAtCost(1, 1, 0.1)])
     with pytest.raises(InputError, match="show no order"):
         measured_order([ErrorAtCost(1, 1, 0.1), ErrorAtCost(1, 1, 0.1)])
+
+
+def test_normal_kl_sees_shift_and_spread():
+    x = 1 + 2 * torch.randn(400_000, 1, generator=torch.Generator().manual_seed(0))
+    assert float(normal_kl(x, 1, 2)) < 2e-4  # (bins - 1) / (2 N) on average
+    shifted, wider = float(normal_kl(x + 0.4, 1, 2)), float(normal_kl(1 + (x - 1) * 1.25, 1, 2))
+    assert shifted == pytest.approx(0.2**2 / 2, rel=0.05)  # KL of equal normals d apart: d^2 / (2 std^2)
+    assert wider == pytest.approx(math.log(1.25) + 0.5 / 1.25**2 - 0.5, rel=0.05)  # KL(N || its wider copy)

@@ -191,7 +191,7 @@ def _digits(setting: Setting, out: Outcome) -> None:
         batch_size=128,
         lr=1e-3,
         seed=setting.seed,
-        device="cuda" if setting.scale == "gpu" else "cpu",
+        device="cpu",
     )
     setting.say("errors of every solver on the digits flow")
     labels = torch.arange(setting.pick(100, 20)) % 10

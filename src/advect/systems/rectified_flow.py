@@ -162,7 +162,7 @@ def experiment(setting: Setting) -> Outcome:
 def _plane(setting: Setting, out: Outcome) -> None:
     data = EightGaussians()
     settings = TrainSettings(
-        steps=setting.pick(6000, 300), batch_size=512, lr=2e-3, ema=ConstantEMA(0.999), device=_device(setting)
+        steps=setting.pick(6000, 300), batch_size=512, lr=2e-3, ema=ConstantEMA(0.999), device="cpu"
     )
     setting.say("plane: 1-RF")
     first = train(lambda spec: MLP(spec, hidden=(96, 96, 96)), data, settings=settings, seed=setting.seed)
@@ -220,7 +220,7 @@ def _plane(setting: Setting, out: Outcome) -> None:
 
 def _digits(setting: Setting, out: Outcome) -> None:
     data, judge = Digits(), SmallClassifier("digits")
-    settings = TrainSettings(steps=setting.pick(5000, 300), batch_size=128, lr=1e-3, device=_device(setting))
+    settings = TrainSettings(steps=setting.pick(5000, 300), batch_size=128, lr=1e-3, device="cpu")
     setting.say("digits: 1-RF")
     first = train(_picture_network, data, settings=settings, seed=setting.seed)
     setting.say("digits: pairs, reflow, the shuffled control, distillation")
@@ -288,7 +288,7 @@ def _transfer(setting: Setting, out: Outcome) -> None:
     digits = Digits()
     start = {split: _small_grey(Clothing(), split) for split in ("train", "test")}
     domains = TwoDomains(Tensors(start["train"]), Tensors(_all(digits, "train")))
-    settings = TrainSettings(steps=setting.pick(4000, 300), batch_size=128, lr=1e-3, device=_device(setting))
+    settings = TrainSettings(steps=setting.pick(4000, 300), batch_size=128, lr=1e-3, device="cpu")
     first = train(
         _picture_network,
         domains,
@@ -347,10 +347,6 @@ def _held_out(data: Data) -> Tensor:
 def _small_grey(data: Data, split: Split) -> Tensor:
     """Colour pictures averaged to 8x8 grey ones, (N, 1, 8, 8)."""
     return torch.nn.functional.adaptive_avg_pool2d(_all(data, split).mean(1, keepdim=True), 8)
-
-
-def _device(setting: Setting) -> str:
-    return "cuda" if setting.scale == "gpu" else "cpu"
 
 
 SYSTEM = System(

@@ -232,7 +232,7 @@ def _bridge(out: Outcome) -> None:
 def _checkerboard(setting: Setting, out: Outcome) -> None:
     data = Checkerboard()
     settings = TrainSettings(
-        steps=setting.pick(4000, 150), batch_size=1000, lr=2e-3, ema=ConstantEMA(0.999), device=_device(setting)
+        steps=setting.pick(4000, 150), batch_size=1000, lr=2e-3, ema=ConstantEMA(0.999), device="cpu"
     )
     setting.say("checkerboard: b and eta with a Brownian latent")
     both = _train_both(_small, data, settings, setting.seed)
@@ -276,7 +276,7 @@ def _checkerboard(setting: Setting, out: Outcome) -> None:
 def _digits(setting: Setting, out: Outcome) -> None:
     setting.say("digits: b and eta")
     data = Digits()
-    settings = TrainSettings(steps=setting.pick(5000, 150), batch_size=128, lr=1e-3, device=_device(setting))
+    settings = TrainSettings(steps=setting.pick(5000, 150), batch_size=128, lr=1e-3, device="cpu")
     flow = _train_both(_large, data, settings, setting.seed)
     setting.say("digits: sampling")
     n, levels = setting.pick(2000, 200), [0.0, 0.02, 0.1, 0.5]
@@ -303,10 +303,6 @@ def _small(spec: NetSpec) -> MLP:
 
 def _large(spec: NetSpec) -> MLP:
     return MLP(spec, hidden=(256, 256, 256, 256))
-
-
-def _device(setting: Setting) -> str:
-    return "cuda" if setting.scale == "gpu" else "cpu"
 
 
 def _train_both(network: Callable[[NetSpec], MLP], data: Data, settings: TrainSettings, seed: int) -> Flow:
