@@ -28,7 +28,8 @@ class Lines(Monitor):
 
     def log(self, row: dict[str, Any]) -> None:
         """Print step, loss and minutes."""
-        print(f"{row.get('step')} loss {row.get('loss'):.4f} {(time.time() - self.start_time) / 60:.1f} min", flush=True)
+        minutes = (time.time() - self.start_time) / 60
+        print(f"{row['step']} loss {row['loss']:.4f} {minutes:.1f} min", flush=True)
 
 
 def main() -> None:

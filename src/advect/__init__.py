@@ -6,10 +6,10 @@ Names are imported when first used, so that `import advect` costs next to nothin
 """
 
 from importlib import import_module as _import_module
-from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import TYPE_CHECKING
 from typing import Any as _Any
 
-if _TYPE_CHECKING:
+if TYPE_CHECKING:
     from advect import (
         codecs,
         conditions,

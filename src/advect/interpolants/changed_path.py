@@ -9,6 +9,7 @@ Source: arXiv 2510.21890 ("scale-time" change of a path); arXiv 2206.00364, sect
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -67,7 +68,9 @@ class _BoundChange:
     def __call__(self, x: Tensor, t: Tensor | float, step: Step | None = None) -> Tensor:
         if step is not None:
             trained, asked = self.change.trained, self.change.asked
-            step = step._replace(r=_change_at(trained, asked, step.r)[0], t=_change_at(trained, asked, step.t)[0])
+            step = dataclasses.replace(
+                step, r=_change_at(trained, asked, step.r)[0], t=_change_at(trained, asked, step.t)[0]
+            )
         return self.change._ask(lambda y, time: self.inner(y, time, step=step), x, t)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, overload
@@ -73,7 +74,7 @@ class _At:
 
     def __call__(self, x: Tensor, *times: float) -> Any:
         out = self.f(x, *times, step=self.step)
-        self.step = self.step._replace(stage=self.step.stage + 1)
+        self.step = dataclasses.replace(self.step, stage=self.step.stage + 1)
         return out
 
 
