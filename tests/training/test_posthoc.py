@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -114,6 +116,27 @@ def test_averages_move_with_their_networks_alone() -> None:
     after = averages.networks()["model"].linear.weight  # type: ignore[union-attr]
     torch.testing.assert_close(after, (before + net.linear.weight) / 2)  # type: ignore[arg-type]
     assert not after.requires_grad  # type: ignore[union-attr]
+
+
+def test_weights_and_biases_gets_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+
+    class Library(ModuleType):
+        def init(self, **given: Any) -> Library:
+            told.append(given["project"])
+            return self
+
+        def log(self, numbers: dict[str, float], step: int) -> None:
+            told.append((step, numbers["loss"]))
+
+        def finish(self) -> None:
+            told.append("finished")
+
+    monkeypatch.setitem(sys.modules, "wandb", Library("wandb"))
+    options: dict[str, Any] = {"steps": 4, "batch_size": 8, "log_every": 2, "device": "cpu", "tensorboard": False}
+    advect.train(Net(), torch.ones(8, 2), folder=tmp_path, wandb="tests", **options)
+    rows = read_log(tmp_path / "log.jsonl")
+    assert told == ["tests", *((row["step"], row["loss"]) for row in rows), "finished"]
 
 
 def test_tensorboard_has_the_rows_of_the_log(tmp_path: Path) -> None:

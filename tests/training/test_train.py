@@ -149,6 +149,7 @@ def test_one_step_of_each_rule_is_the_rule() -> None:
         return advect.train(Affine(torch.float64), Tensors(x), **{**run, **more}).network.linear.weight  # type: ignore
 
     torch.testing.assert_close(weight(optimizer="sgd"), -0.1 * gradient, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(weight(optimizer="sgd", clip=1e6), -0.1 * gradient, rtol=1e-6, atol=1e-7)
     adam = -0.1 * gradient / (gradient.abs() + 1e-8)
     torch.testing.assert_close(weight(optimizer="adam"), adam, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(weight(optimizer="adamw", weight_decay=0.5), adam, rtol=1e-5, atol=1e-6)  # from zero

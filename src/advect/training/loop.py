@@ -16,6 +16,7 @@ from advect.codecs import Codec
 from advect.conditions import Conditions
 from advect.couplings import Independent, Paired
 from advect.data.base import Data
+from advect.data.table import TableData
 from advect.errors import InputError
 from advect.flow import Flow
 from advect.objectives import Objective
@@ -298,9 +299,13 @@ class Trainer:
                 yield step, shard
 
     def _workers(self) -> int:
-        if self.job.settings.prefetch is not None:
-            return self.job.settings.prefetch
-        return 0 if isinstance(self.job.transport.coupling, (Independent, Paired)) else 2
+        job = self.job
+        if job.settings.prefetch is not None:
+            return job.settings.prefetch
+        in_memory = isinstance(job.data, TableData) and isinstance(job.data.table.x1, Tensor)
+        pairs = not isinstance(job.transport.coupling, (Independent, Paired))
+        # one thread alone asks for data that are read or computed on the way: a user's callable need not be thread-safe
+        return 2 * pairs if in_memory else 1
 
 
 def count_shards(settings: TrainSettings, processes: int, kept: int | None = None) -> int:

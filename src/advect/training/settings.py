@@ -71,7 +71,8 @@ class TrainSettings(Part):
         tensorboard: Write TensorBoard files too; None writes them if tensorboard is installed.
         wandb: Project of Weights & Biases to log to; None for none.
         device: "auto" takes a GPU if there is one; else a device by name.
-        prefetch: Worker threads that load and pair the next batches; None takes 2 where pairing or loading is slow.
+        prefetch: Worker threads that load and pair the next batches; None takes one or two where pairing or loading
+            is slow.
     """
 
     steps: int = 10_000
