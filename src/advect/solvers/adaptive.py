@@ -27,7 +27,7 @@ _A = (
 )
 _C = (1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
 _ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
-_ALPHA, _BETA = 0.7 / 5, 0.4 / 5  # PI exponents of the present and the previous error
+_ALPHA, _BETA = 0.2 - 0.75 * 0.04, 0.04  # PI exponents of the present and the previous error, as in Hairer's DOPRI5
 _SAFETY, _SMALLEST, _LARGEST = 0.9, 0.2, 10.0
 
 
@@ -86,8 +86,8 @@ class DormandPrince(Solver):
         max_steps: Most steps, rejected ones included.
         first_step: Size of the first step; None chooses it by Hairer's rule (one call).
 
-    Source: Dormand and Prince 1980; Hairer, Norsett, Wanner, Solving ODEs I, sections II.4 and II.5; PI control after
-    Gustafsson 1991.
+    Source: Dormand and Prince 1980; Hairer, Norsett, Wanner, Solving Ordinary Differential Equations, sections II.4
+    and II.5, and IV.2 for PI control.
     """
 
     rtol: float = 1e-5

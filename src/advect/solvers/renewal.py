@@ -187,11 +187,9 @@ class SDEDPMpp(Solver):
         path = affine(context.interpolant, self)
         here, there = node(path, r), node(path, t)
         if self.order == 1 or carry is None or not there.inside:
-            after, first = None, AncestralDDIM()
             v = f(x, r)
-            if self.order == 2 and here.inside:
-                after = (here.half_log_snr, here.x1(v, x))
-            return first.step(lambda *_: v, x, r, t, None, run, context)[0], after
+            after = (here.half_log_snr, here.x1(v, x)) if self.order == 2 and here.inside else None
+            return AncestralDDIM().step(lambda *_: v, x, r, t, None, run, context)[0], after
         mean, std = context.source.gaussian or (0.0, 1.0)
         h = there.half_log_snr - here.half_log_snr
         data = here.x1(f(x, r), x)
