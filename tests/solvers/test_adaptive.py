@@ -95,6 +95,8 @@ def test_no_way_to_go():
     result = DormandPrince().solve(FIELD, START, [0.3, 0.3])
     assert result.reached
     assert torch.equal(result.x, START)
+    stops = DormandPrince()(FIELD, START, [0.0, 0.0, 0.5, 0.5, 1.0], project=lambda x, t: x)
+    assert (stops - DormandPrince()(FIELD, START)).abs().max() < 1e-3
 
 
 def test_float32_and_float64_agree():

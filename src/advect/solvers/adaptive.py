@@ -131,10 +131,10 @@ class DormandPrince(Solver):
 
     def _go(
         self, f: Callable[..., Tensor], x: Tensor, r: float, end: float, h: float | None
-    ) -> tuple[AdaptiveResult, float]:
+    ) -> tuple[AdaptiveResult, float | None]:
         """Integrate from r to end, beginning with a step of size h; also the size for the step after."""
         if r == end:
-            return AdaptiveResult(x, end, "reached", 0, 0), 0.0
+            return AdaptiveResult(x, end, "reached", 0, 0), h
         stages = _Stages(x, self.rtol, self.atol)
         k = f(x, r).to(x.dtype)
         span = end - r
@@ -151,7 +151,7 @@ class DormandPrince(Solver):
             if steps + rejected >= self.max_steps:
                 return AdaptiveResult(x, t, "max_steps", steps, rejected), h
             final = h >= left * (1 - 1e-9)
-            size = left if final else min(h, left / 2 if h > 0.75 * left else h)  # no sliver for a last step
+            size = left if final else left / 2 if h > 0.75 * left else h  # no sliver for a last step
             if size < 16 * math.ulp(max(abs(t), abs(end))) and not final:
                 return AdaptiveResult(x, t, "min_step" if math.isfinite(before) else "not_finite", steps, rejected), h
             x_new, k_new, error = stages(f, x, k, t, direction * size, end if final else t + direction * size)
