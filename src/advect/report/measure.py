@@ -51,24 +51,27 @@ class Quality:
 
 def with_calls(flow: Flow, calls: int) -> Sampler:
     """The flow's sampler with as many steps as spend exactly `calls` network calls; where none do, Euler's rule."""
-    sampler = flow.sampler
     if calls < 1:
         raise InputError(f"calls is {calls}: a sampler makes at least 1 network call")
-    if hasattr(sampler.grid, "steps"):
-        one, two = _count(flow, sampler, 1), _count(flow, sampler, 2)
-        if two > one <= calls and (calls - one) % (two - one) == 0:
-            steps = 1 + (calls - one) // (two - one)
-            if _count(flow, sampler, steps) == calls:
-                return sampler.but(steps=steps)
-    return replace(sampler, solver=Euler(), grid=TimeGrid(calls))
+    low, high = 1, calls
+    while low < high:  # the fewest steps that make at least so many calls
+        middle = (low + high) // 2
+        low, high = (low, middle) if _count(flow, middle) >= calls else (middle + 1, high)
+    if _count(flow, low) == calls < _count(flow, low + 1):  # an adaptive rule makes as many whatever the steps
+        return flow.sampler.but(steps=low)
+    return replace(flow.sampler, solver=Euler(), grid=TimeGrid(calls))
 
 
-def _count(flow: Flow, sampler: Sampler, steps: int) -> int:
-    """Calls that the solver makes in so many steps, counted on a field that is zero."""
+def _count(flow: Flow, steps: int) -> int:
+    """Calls that the flow's solver makes in so many steps, counted on a field that is zero; 0 for a refused number."""
+    try:
+        sampler = flow.sampler.but(steps=steps)
+    except InputError:
+        return 0
     run = Run()
     field = bind(lambda x, *times: torch.zeros_like(x), run)
     x0 = torch.zeros(1, *flow.shape, device=flow.device, dtype=flow.dtype)
-    sampler.solver(field, x0, sampler.but(steps=steps).grid, run, context=flow.context())
+    sampler.solver(field, x0, sampler.grid, run, context=flow.context())
     return run.nfe
 
 
