@@ -175,9 +175,10 @@ def bootstrap_mean(
 
 def resampled_means(values: Tensor, generator: torch.Generator, resamples: int) -> Tensor:
     """Means of bootstrap resamples of values (N,), (resamples,)."""
-    n = len(values)
-    return torch.stack([values[randint(n, (n,), generator, device=values.device)].mean() for _ in range(resamples)] or
-                       [values.new_empty(0)]).flatten()  # fmt: skip
+    n, means = len(values), values.new_empty(resamples)
+    for i in range(resamples):
+        means[i] = values[randint(n, (n,), generator, device=values.device)].mean()
+    return means
 
 
 def subsample(x: Tensor, most: int, generator: torch.Generator) -> Tensor:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from advect.encoders import Extractor, Pixels
-from advect.errors import InputError
 from advect.metrics.base import Measured, Metric
 from advect.randomness import randint
 
@@ -59,14 +58,12 @@ class FrechetDistance(Metric):
         return self.extractor
 
     def measure(self, x: Tensor, y: Tensor, generator: torch.Generator, resamples: int | None) -> Measured:
-        if min(len(x), len(y)) < 2:
-            raise InputError(f"{self.name} was given {len(x)} and {len(y)} samples: a covariance needs two of each")
         resampled = [
             frechet_distance(_again(x, generator), _again(y, generator))
             for _ in range(self.resamples if resamples is None else resamples)
         ]
-        empty = x.new_empty(0)
-        return Measured(frechet_distance(x, y), torch.stack(resampled) if resampled else empty, len(x), len(y))
+        spread = torch.stack(resampled) if resampled else x.new_empty(0)
+        return Measured(frechet_distance(x, y), spread, len(x), len(y))
 
 
 def _again(x: Tensor, generator: torch.Generator) -> Tensor:
