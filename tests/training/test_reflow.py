@@ -61,6 +61,16 @@ def test_a_pair_depends_on_seed_and_number_alone_and_seeds_give_the_same_pairs(f
     assert torch.equal(left.cond["label"], right.cond["label"])
 
 
+def test_processes_share_the_shards(flow, tmp_path):
+    options = {"steps": 2, "data": DATA, "shard_size": 8}
+    whole = make_pairs(flow, 30, tmp_path / "a", **options)
+    make_pairs(flow, 30, tmp_path / "b", part=(1, 2), **options)
+    assert len(list((tmp_path / "b").glob("shard-*.json"))) == 2
+    shared = make_pairs(flow, 30, tmp_path / "b", part=(0, 2), **options)
+    index = torch.arange(30)
+    assert torch.equal(whole.batch("train", index).x1, shared.batch("train", index).x1)
+
+
 def test_a_stopped_run_goes_on_and_another_teacher_is_refused(flow, tmp_path):
     class Stop(Exception):
         pass

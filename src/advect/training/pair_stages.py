@@ -15,6 +15,7 @@ from advect.objectives import Objective
 from advect.solvers import Solver
 from advect.times import Grid
 from advect.training.pairs import make_pairs
+from advect.training.processes import find_processes
 from advect.training.retrain import reflow
 from advect.training.settings import TrainSettings
 from advect.training.stages import Stage, Workspace
@@ -57,6 +58,7 @@ class MakePairs(Stage):
         flow, folder = need_flow(self, workspace), workspace.folder
         if folder is None:
             raise InputError("pairs are files: give the run a folder")
+        processes = find_processes(workspace.recipe.train.device)
         workspace.monitor.start(self.name, 0, self.n)
         pairs = make_pairs(
             flow,
@@ -71,8 +73,10 @@ class MakePairs(Stage):
             dtype=self.dtype,
             batch_size=self.batch_size,
             shard_size=self.shard_size,
+            part=(processes.index, processes.count),
             on_done=workspace.monitor.step,
         )
+        processes.wait()
         workspace.monitor.finish()
         return pairs
 

@@ -38,6 +38,7 @@ def make_pairs(
     dtype: Literal["float32", "float16"] = "float32",
     batch_size: int = 512,
     shard_size: int = 65536,
+    part: tuple[int, int] = (0, 1),
     on_done: Callable[[int], None] | None = None,
 ) -> StoredPairs:
     """Run a flow from n starting points and store both ends; a stopped run goes on at its first missing shard.
@@ -61,6 +62,7 @@ def make_pairs(
         dtype: Type of the stored states.
         batch_size: Pairs that are integrated together.
         shard_size: Pairs per file.
+        part: (i, k): this is process i of k, which makes every k-th shard; the set is whole when all have returned.
         on_done: Called with the number of pairs done after each batch.
 
     Returns:
@@ -96,7 +98,7 @@ def make_pairs(
     states = Flow(  # the same networks without the codec: pairs are states
         flow.network, flow.transport, None, flow.conditions, sampler, flow.shape, dict(flow.others.items())
     )
-    for shard, numbers in writer.missing():
+    for shard, numbers in [mine for mine in writer.missing() if mine[0] % part[1] == part[0]]:
         parts: list[tuple[Tensor, Tensor, dict[str, Tensor]]] = []
         for start in range(numbers.start, numbers.stop, batch_size):
             index = torch.arange(start, min(start + batch_size, numbers.stop))

@@ -87,7 +87,7 @@ def reproduce(
 
 def _run_all(system: System, scale: str, count: int, quick: bool, say: Say) -> list[dict[str, Any]]:
     """All seeds in processes of their own, up to two per processor at a time (they share it fairly)."""
-    lock = threading.Lock()
+    lock, started = threading.Lock(), list[subprocess.Popen[str]]()
 
     def speak(line: str) -> None:
         with lock:
@@ -98,24 +98,27 @@ def _run_all(system: System, scale: str, count: int, quick: bool, say: Say) -> l
             {"slug": system.slug, "scale": scale, "seed": seed, "quick": quick, "out": f"{folder}/{seed}.json"}
             for seed in range(count)
         ]
-        return list(pool.map(lambda order: _run_one(order, speak), orders))
+        try:
+            return list(pool.map(lambda order: _run_one(order, speak, started), orders))
+        except BaseException:  # one seed failed, or Ctrl-C: the others are of no use
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in started:
+                process.terminate()
+            raise
 
 
-def _run_one(order: dict[str, Any], say: Say) -> dict[str, Any]:
+def _run_one(order: dict[str, Any], say: Say, started: list[subprocess.Popen[str]]) -> dict[str, Any]:
     command = [sys.executable, "-m", "advect.systems.framework.worker", json.dumps(order)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     with (
         tempfile.TemporaryFile("w+") as errors,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment) as process,
     ):
-        try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                say(f"seed {order['seed']}: {line.rstrip()}")
-            process.wait()
-        except BaseException:
-            process.terminate()
-            raise
+        started.append(process)
+        assert process.stdout is not None
+        for line in process.stdout:
+            say(f"seed {order['seed']}: {line.rstrip()}")
+        process.wait()
         errors.seek(0)
         trace = errors.read()
     if process.returncode == 2 and Path(order["out"]).exists():
