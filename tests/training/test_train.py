@@ -266,7 +266,45 @@ def test_roles_take_turns_and_a_teacher_stays() -> None:
     assert [s[2] for s in steps] == [False, False, True] * 2
     assert objective.turns == ["model", "score"] * 3
     assert torch.equal(teacher.linear.weight, torch.ones(2, 3))
+    assert teacher.linear.weight.grad is None
+    assert teacher.linear.weight.requires_grad  # as it was
     assert set(flow.others) == {"score"}  # what was not trained is not of the result
+
+
+class Distil(Objective):
+    """Learn what a teacher says."""
+
+    needs: ClassVar[dict[str, str]] = {"teacher": "field"}
+
+    def loss(self, nets: Networks, batch: Batch, generator: torch.Generator | None) -> Loss:
+        t = torch.full((len(batch),), 0.5)
+        with torch.no_grad():
+            goal = nets["teacher"](batch.x1, t, **batch.cond)
+        return Loss(nets.model(batch.x1, t, **batch.cond) - goal)
+
+
+def test_a_teacher_brings_its_guidance(tmp_path: Any) -> None:
+    data = (points(), torch.arange(64) % 3)
+    options = {"steps": 300, "batch_size": 64, "lr": 1e-2, **CPU}
+    teacher = advect.train(MLP, data, drop=0.2, **{**options, "steps": 60})
+    teacher.sampler = advect.Sampler(guidance=(advect.guidance.CFG(3.0),))
+    teacher.save_pretrained(tmp_path / "teacher")
+    student = advect.train(MLP, data, objective=Distil(), others={"teacher": tmp_path / "teacher"}, **options)
+    x, t = data[0], torch.full((64,), 0.5)
+    with torch.no_grad():
+        guided = teacher.bind(guidance=teacher.sampler.guidance, label=data[1])(x, t)
+        plain = teacher.network(x, t, label=data[1])
+        learned = student.network(x, t, label=data[1])
+    assert (learned - guided).norm() < 0.3 * (plain - guided).norm()
+
+
+def test_another_teacher_is_another_run(tmp_path: Any) -> None:
+    options = {"objective": Distil(), "steps": 2, "batch_size": 8, "folder": tmp_path, "tensorboard": False, **CPU}
+    advect.train(Affine(), points(), others={"teacher": Affine()}, **options)
+    teacher = Affine()
+    nn.init.ones_(teacher.linear.weight)
+    with pytest.raises(InputError, match=r"other values of frozen\.teacher"):
+        advect.train(Affine(), points(), others={"teacher": teacher}, **options)
 
 
 def test_a_role_that_is_missing_is_named() -> None:

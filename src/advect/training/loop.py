@@ -4,73 +4,31 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from advect.batch import Batch
-from advect.codecs import Codec
-from advect.conditions import Conditions
 from advect.couplings import Independent, Paired
-from advect.data.base import Data
 from advect.data.table import TableData
 from advect.errors import InputError
 from advect.flow import Flow
-from advect.objectives import Objective
 from advect.randomness import seed_of
-from advect.sampler import Sampler
 from advect.training.ema import Averages
 from advect.training.feed import Feed, ahead
 from advect.training.interrupts import Interrupts, raise_for
+from advect.training.job import Job
 from advect.training.meter import Meter, first_bad, summary
-from advect.training.module import Trained
-from advect.training.monitor import Monitor
+from advect.training.module import Trained, at_rest, modules_in
 from advect.training.optim import Optimisers
 from advect.training.processes import Processes
 from advect.training.settings import TrainSettings
-from advect.transport import Transport
 
 
 class NotFinite(InputError):
     """The loss or its gradient became NaN or infinite; the message names the step, the times and the mend."""
-
-
-@dataclass
-class Job:
-    """What is trained, on what, and how.
-
-    Attributes:
-        networks: Trained networks by role, "model" among them; their weights change in place.
-        data: Samples of the split "train".
-        objective: What is regressed.
-        transport: Source, coupling, interpolant.
-        codec: Data to state.
-        conditions: With their probabilities of being dropped.
-        settings: How.
-        seed: The seed.
-        stage: Name of the stage, part of every seed.
-        sampler: How the Flow is sampled.
-        frozen: Networks that are called and not trained, by role.
-        record: What the Flow says of how it was made.
-        monitor: Who watches.
-    """
-
-    networks: dict[str, nn.Module]
-    data: Data
-    objective: Objective
-    transport: Transport
-    codec: Codec
-    conditions: Conditions
-    settings: TrainSettings
-    seed: int = 0
-    stage: str = "train"
-    sampler: Sampler | None = None
-    frozen: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
-    record: dict[str, Any] = field(default_factory=dict)
-    monitor: Monitor = field(default_factory=Monitor)
 
 
 class Files:
@@ -108,9 +66,9 @@ class Trainer:
             net.to(device, dtype)
             processes.share(net)
         job.codec.to(device).eval()
-        for net in job.frozen.values():
-            if isinstance(net, nn.Module):
-                net.to(device, dtype).requires_grad_(False).eval()
+        self.frozen = [module for net in job.frozen.values() for module in modules_in(net)]
+        for net in self.frozen:
+            net.to(device, dtype)
         self.averages = Averages(settings.ema, job.networks) if settings.ema is not None else None
         self.trained = Trained(
             job.networks,
@@ -157,7 +115,7 @@ class Trainer:
         monitor.start(self.job.stage, self.step, settings.steps)
         cuda = [self.processes.device] if self.processes.device.type == "cuda" else []
         try:
-            with torch.random.fork_rng(cuda), Interrupts() as interrupts:
+            with torch.random.fork_rng(cuda), at_rest(self.frozen), Interrupts() as interrupts:
                 while self.step < settings.steps:
                     self._one_step(batches, mine)
                     monitor.step(self.step)
@@ -316,8 +274,9 @@ def count_shards(settings: TrainSettings, processes: int, kept: int | None = Non
     """
     shards = kept or settings.shards or processes * settings.accumulate
     if shards % processes or settings.batch_size % shards:
+        origin = "which the run has kept from its start" if kept else "so many as shards or processes x accumulate say"
         raise InputError(
-            f"batch_size={settings.batch_size} in {shards} shards on {processes} processes does not come out even: "
-            "the processes must divide the shards, and the shards the batch"
+            f"batch_size={settings.batch_size} in {shards} shards ({origin}) on {processes} processes does not come "
+            "out even: the processes must divide the shards, and the shards the batch"
         )
     return shards

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -68,3 +69,25 @@ class Trained(nn.Module):
         with torch.no_grad():
             per_sample = loss.per_sample.detach()
         return Outcome(scalar, per_sample, loss.t, {name: value.detach() for name, value in loss.logs.items()})
+
+
+def modules_in(model: Any) -> list[nn.Module]:
+    """The model itself, or the modules that a wrapper which is none (guidance) holds."""
+    held = [model] if isinstance(model, nn.Module) else vars(model).values() if hasattr(model, "__dict__") else []
+    return [value for value in held if isinstance(value, nn.Module)]
+
+
+@contextlib.contextmanager
+def at_rest(networks: Sequence[nn.Module]) -> Iterator[None]:
+    """Within, these networks have no dropout and take no gradient; afterwards they are as they were."""
+    training = [module for network in networks for module in network.modules() if module.training]
+    trainable = [p for network in networks for p in network.parameters() if p.requires_grad]
+    for network in networks:
+        network.requires_grad_(False).eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+        for parameter in trainable:
+            parameter.requires_grad_(True)

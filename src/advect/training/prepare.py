@@ -14,6 +14,7 @@ from advect.codecs import Codec, Identity
 from advect.conditions import Conditions
 from advect.couplings import Independent, Paired
 from advect.errors import InputError
+from advect.files import hash_tensors
 from advect.flow import Flow
 from advect.objectives import FlowMatching, Objective
 from advect.sampler import Sampler
@@ -25,7 +26,8 @@ from advect.training.inputs import (
     fit_codec,
     start_weights,
 )
-from advect.training.loop import Job
+from advect.training.job import Job
+from advect.training.module import modules_in
 from advect.training.monitor import Monitor
 from advect.training.settings import TrainSettings
 from advect.training.signature import describe
@@ -100,7 +102,8 @@ def prepare(
         _try(role, net, codec, few, two_times=_kind(objective, role).endswith("map"))
     config = {
         "network": describe(networks["model"]),
-        "others": {role: describe(net) for role, net in (*networks.items(), *frozen.items()) if role != "model"},
+        "others": {role: describe(net) for role, net in networks.items() if role != "model"},
+        "frozen": {role: [describe(net), *map(_weights, modules_in(net))] for role, net in frozen.items()},
         "data": describe(data),
         "objective": describe(objective),
         "transport": describe(transport),
@@ -146,6 +149,11 @@ def _kind(objective: Objective, role: str) -> str:
     return objective.needs.get(role, "field").replace("_", " ")
 
 
+def _weights(module: nn.Module) -> str:
+    """A teacher is what its weights are, so a run with other ones is another run."""
+    return hash_tensors(module.state_dict())
+
+
 @torch.no_grad()
 def _try(role: str, network: nn.Module, codec: Codec, few: Batch, *, two_times: bool) -> None:
     """Call a network on two samples: what does not fit is found before anything is written."""
@@ -161,6 +169,8 @@ def _try(role: str, network: nn.Module, codec: Codec, few: Batch, *, two_times: 
     network.eval()
     try:
         out = network(x, *((t, t) if two_times else (t,)), **cond)
+    except InputError:
+        raise
     except (RuntimeError, TypeError, IndexError, ValueError) as error:
         times = "x, r, t" if two_times else "x, t"
         raise InputError(

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from advect.flow import Flow
-from advect.training.loop import Job, Trainer
+from advect.training.job import Job
+from advect.training.loop import Trainer
 from advect.training.processes import find_processes
 from advect.training.run_folder import RunFolder
 

@@ -15,7 +15,7 @@ FREE = frozenset(
     f"settings.{name}"
     for name in ("checkpoint_every", "keep_last", "tensorboard", "wandb", "device", "prefetch", "compile")
 )
-"""Settings that change nothing in the numbers, so that a resume may change them."""
+"""Where and how fast a run goes, and what it keeps: a resume may change these."""
 
 
 def describe(value: Any) -> Any:

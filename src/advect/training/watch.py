@@ -13,7 +13,7 @@ from advect.errors import MissingExtra
 from advect.files import write_atomically
 from advect.flow import Flow
 from advect.metrics import energy_distance
-from advect.training.loop import Job
+from advect.training.job import Job
 
 
 def draw(flow: Flow, job: Job, folder: Path, step: int) -> tuple[Path, float]:
