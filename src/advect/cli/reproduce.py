@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from advect.cli.parsing import new_parser, parse
 from advect.cli.systems import claim_line
@@ -34,5 +35,21 @@ def run(arguments: Sequence[str]) -> int:
         print("quick run: one short seed, not to be quoted")
     for claim in result["claims"]:
         print(claim_line(claim))
+    for table in result["tables"]:
+        print_table(table)
     print(f"written to {out}")
     return 0
+
+
+def print_table(table: dict[str, Any]) -> None:
+    """A table of the result in aligned columns."""
+    rows = [table["columns"]] + [
+        [f"{cell:.3g}" if isinstance(cell, float) else str("" if cell is None else cell) for cell in row]
+        for row in table["rows"]
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    print(f"\n{table['title']}")
+    for row in rows:
+        print(
+            "  " + row[0].ljust(widths[0]) + "".join(c.rjust(w + 2) for c, w in zip(row[1:], widths[1:], strict=True))
+        )

@@ -162,14 +162,14 @@ def experiment(setting: Setting) -> Outcome:
 def _plane(setting: Setting, out: Outcome) -> None:
     data = EightGaussians()
     settings = TrainSettings(
-        steps=setting.pick(6000, 300), batch_size=512, lr=2e-3, ema=ConstantEMA(0.999), device="cpu"
+        steps=setting.pick(4000, 300), batch_size=512, lr=2e-3, ema=ConstantEMA(0.999), device="cpu"
     )
     setting.say("plane: 1-RF")
     first = train(lambda spec: MLP(spec, hidden=(96, 96, 96)), data, settings=settings, seed=setting.seed)
     setting.say("plane: pairs, reflow, and the shuffled control")
     pairs = make_pairs(
         first,
-        setting.pick(60_000, 3000),
+        setting.pick(40_000, 3000),
         setting.folder / "plane",
         solver=RK4(),
         steps=setting.pick(40, 20),
@@ -180,7 +180,7 @@ def _plane(setting: Setting, out: Outcome) -> None:
     second = reflow(first, pairs, **again)
     control = reflow(first, _shuffled(pairs, setting.seed), **again)
     setting.say("plane: online reflow and distillation")
-    online = reflow_online(first, data, settings=settings.but(steps=setting.pick(3000, 150)), seed=setting.seed + 1)
+    online = reflow_online(first, data, settings=settings.but(steps=setting.pick(2500, 150)), seed=setting.seed + 1)
     one = reflow(first, pairs, objective=KStep(1), **again)
     four = reflow(first, pairs, objective=KStep(4), **again)
 
@@ -220,7 +220,7 @@ def _plane(setting: Setting, out: Outcome) -> None:
 
 def _digits(setting: Setting, out: Outcome) -> None:
     data, judge = Digits(), SmallClassifier("digits")
-    settings = TrainSettings(steps=setting.pick(5000, 300), batch_size=128, lr=1e-3, device="cpu")
+    settings = TrainSettings(steps=setting.pick(4000, 300), batch_size=128, lr=1e-3, device="cpu")
     setting.say("digits: 1-RF")
     first = train(_picture_network, data, settings=settings, seed=setting.seed)
     setting.say("digits: pairs, reflow, the shuffled control, distillation")
@@ -288,7 +288,7 @@ def _transfer(setting: Setting, out: Outcome) -> None:
     digits = Digits()
     start = {split: _small_grey(Clothing(), split) for split in ("train", "test")}
     domains = TwoDomains(Tensors(start["train"]), Tensors(_all(digits, "train")))
-    settings = TrainSettings(steps=setting.pick(4000, 300), batch_size=128, lr=1e-3, device="cpu")
+    settings = TrainSettings(steps=setting.pick(3000, 300), batch_size=128, lr=1e-3, device="cpu")
     first = train(
         _picture_network,
         domains,

@@ -158,7 +158,7 @@ def _exact(setting: Setting, out: Outcome) -> None:
     exact = oracles.Gaussian((1.5,), 0.64).on(path, source)
     context = Context(path, source, score=exact.score)
     draw = generator(setting.seed, "exact")
-    n = setting.pick(200_000, 20_000)
+    n = setting.pick(50_000, 20_000)
     x0 = source.sample((n, 1), generator=draw, dtype=torch.float64)
     steps = 500
 
@@ -184,7 +184,7 @@ def _exact(setting: Setting, out: Outcome) -> None:
 
     setting.say("likelihood by the SDE")
     points, truth = [0.0, 1.0, 2.0], [-2.4536, -0.8911, -0.8911]
-    rows = torch.tensor(points, dtype=torch.float64).repeat_interleave(setting.pick(100_000, 20_000))[:, None]
+    rows = torch.tensor(points, dtype=torch.float64).repeat_interleave(setting.pick(200_000, 20_000))[:, None]
     errors = []
     for e in (0.3, 1.0):
         values = sde_log_prob(exact.velocity, rows, ConstantNoise(e), source, steps, run=Run(draw), context=context)
@@ -232,7 +232,7 @@ def _bridge(out: Outcome) -> None:
 def _checkerboard(setting: Setting, out: Outcome) -> None:
     data = Checkerboard()
     settings = TrainSettings(
-        steps=setting.pick(4000, 150), batch_size=1000, lr=2e-3, ema=ConstantEMA(0.999), device="cpu"
+        steps=setting.pick(3000, 150), batch_size=1000, lr=2e-3, ema=ConstantEMA(0.999), device="cpu"
     )
     setting.say("checkerboard: b and eta with a Brownian latent")
     both = _train_both(_small, data, settings, setting.seed)
@@ -276,7 +276,7 @@ def _checkerboard(setting: Setting, out: Outcome) -> None:
 def _digits(setting: Setting, out: Outcome) -> None:
     setting.say("digits: b and eta")
     data = Digits()
-    settings = TrainSettings(steps=setting.pick(5000, 150), batch_size=128, lr=1e-3, device="cpu")
+    settings = TrainSettings(steps=setting.pick(4000, 150), batch_size=128, lr=1e-3, device="cpu")
     flow = _train_both(_large, data, settings, setting.seed)
     setting.say("digits: sampling")
     n, levels = setting.pick(2000, 200), [0.0, 0.02, 0.1, 0.5]
