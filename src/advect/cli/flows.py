@@ -38,7 +38,7 @@ class Sampling:
     """How to sample; what is not given is as the flow keeps it.
 
     Args:
-        solver: How it is integrated (class name, arguments after it: ``--solver AdaptiveDopri5 --solver.rtol 1e-4``).
+        solver: How it is integrated (class name, arguments after it: ``--solver DormandPrince --solver.rtol 1e-4``).
         steps: Number of steps of the grid.
         grid: At which times (class name).
         guidance: How it is steered: one rule or a list of them.

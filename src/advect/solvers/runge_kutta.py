@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from advect.errors import InputError
 from advect.fields import Run
 from advect.solvers.base import Context, Solver
 
@@ -21,6 +22,11 @@ class RungeKutta(Solver):
     a: ClassVar[tuple[tuple[float, ...], ...]]
     b: ClassVar[tuple[float, ...]]
     c: ClassVar[tuple[float, ...]]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> RungeKutta:
+        if not hasattr(cls, "c"):
+            raise InputError(f"{cls.__name__} has no tableau: take a member, like Heun or RK4, or write a, b, c")
+        return super().__new__(cls)
 
     def step(
         self, f: Callable[..., Tensor], x: Tensor, r: float, t: float, carry: Any, run: Run, context: Context
