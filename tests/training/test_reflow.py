@@ -11,13 +11,24 @@ import advect
 from advect.codecs import Standardize
 from advect.conditions import ClassLabel, Conditions
 from advect.data import Tensors, TwoDomains
-from advect.distillation import KStep
+from advect.distillation import KStep, OnlineReflow
 from advect.errors import InputError
 from advect.guidance import CFG
 from advect.networks import MLP
+from advect.objectives import FlowMatching
 from advect.solvers import Euler, Heun
 from advect.times import TimeGrid
-from advect.training import MakePairs, Recipe, Reflow, Train, TrainSettings, make_pairs, reflow, run_recipe
+from advect.training import (
+    MakePairs,
+    Recipe,
+    Reflow,
+    Train,
+    TrainSettings,
+    make_pairs,
+    reflow,
+    reflow_online,
+    run_recipe,
+)
 
 LABELS = torch.arange(40) % 4
 DATA = Tensors(torch.randn(40, 3, generator=torch.Generator().manual_seed(0)), label=LABELS)
@@ -59,6 +70,28 @@ def test_a_pair_depends_on_seed_and_number_alone_and_seeds_give_the_same_pairs(f
     assert torch.equal(left.x0, right.x0)
     torch.testing.assert_close(left.x1, right.x1)
     assert torch.equal(left.cond["label"], right.cond["label"])
+
+
+def test_guidance_of_the_teacher_is_in_the_pairs_and_not_applied_again(flow, tmp_path):
+    flow.sampler = flow.sampler.but(guidance=(CFG(3.0),), solver=Euler(), steps=2)
+    pairs = make_pairs(flow, 40, tmp_path, data=DATA)
+    assert pairs.about["guidance"][0]["init_args"]["scale"] == 3.0
+    assert reflow(flow, pairs, settings=SETTINGS).sampler.guidance == ()
+
+    seen = {}
+
+    class Keep(FlowMatching):
+        def loss(self, nets, batch, generator):
+            seen["batch"] = batch
+            return super().loss(nets, batch, generator)
+
+    flow.conditions = Conditions(flow.conditions.items)  # keep all labels, to compare
+    online = OnlineReflow(Euler(), TimeGrid(2), Keep())
+    student = reflow_online(flow, DATA, objective=online, settings=SETTINGS)
+    assert student.sampler.guidance == ()
+    batch = seen["batch"]
+    ends = Euler()(flow.bind(guidance=(CFG(3.0),), **batch.cond), batch.x0, 2)
+    torch.testing.assert_close(batch.x1, ends)
 
 
 def test_processes_share_the_shards(flow, tmp_path):

@@ -29,7 +29,7 @@ class MakePairs(Stage):
         n: Number of pairs.
         solver: How the flow is solved; None takes its sampler's.
         grid: At which times; None takes its sampler's.
-        guidance: Rules that are baked into the pairs.
+        guidance: Rules that are baked into the pairs; None takes the sampler's, () none.
         store_x0: Store x0, or draw it again from its seed when it is read.
         dtype: Type of the stored states.
         batch_size: Pairs that are integrated together.
@@ -39,7 +39,7 @@ class MakePairs(Stage):
     n: int = 10_000
     solver: Solver | None = None
     grid: Grid | None = None
-    guidance: tuple[Guidance, ...] = ()
+    guidance: tuple[Guidance, ...] | None = None
     store_x0: bool = True
     dtype: Literal["float32", "float16"] = "float32"
     batch_size: int = 512

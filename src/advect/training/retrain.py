@@ -30,7 +30,8 @@ def reflow(flow: Flow, pairs: Data, *, objective: Objective | None = None, **opt
         **options: Of :func:`advect.train`: settings, seed, folder, monitor, or single settings.
 
     Returns:
-        A flow with the teacher's codec and no score (`score_refusal` says why).
+        A flow with the teacher's codec, no score (`score_refusal` says why), and no guidance of its own: the
+        teacher's is in the pairs.
     """
     trained = train(
         _copy(flow),
@@ -41,7 +42,7 @@ def reflow(flow: Flow, pairs: Data, *, objective: Objective | None = None, **opt
         conditions=flow.conditions,
         **options,
     )
-    sampler = Sampler(Euler(), TimeGrid(objective.k)) if isinstance(objective, KStep) else flow.sampler
+    sampler = Sampler(Euler(), TimeGrid(objective.k)) if isinstance(objective, KStep) else flow.sampler.but(guidance=())
     return Flow(trained.network, trained.transport, flow.codec, flow.conditions, sampler, flow.shape)
 
 
@@ -49,13 +50,13 @@ def reflow_online(flow: Flow, data: Data, *, objective: OnlineReflow | None = No
     """Train a copy of a flow on pairs that the flow draws anew for every batch.
 
     Args:
-        flow: The teacher; left as it is.
+        flow: The teacher, with its sampler's guidance; left as it is.
         data: Gives the conditions, and x0 if its batches bring one (two domains).
         objective: How the pairs are drawn.
         **options: Of :func:`advect.train`.
 
     Returns:
-        A flow with the teacher's codec and no score.
+        A flow with the teacher's codec, no score, and no guidance of its own.
     """
     trained = train(
         _copy(flow),
@@ -64,10 +65,11 @@ def reflow_online(flow: Flow, data: Data, *, objective: OnlineReflow | None = No
         transport=reflow_transport(flow.transport, online=True),
         codec=flow.codec,
         conditions=flow.conditions,
-        others={"teacher": _module(flow)},
+        others={"teacher": flow},
         **options,
     )
-    return Flow(trained.network, trained.transport, flow.codec, flow.conditions, flow.sampler, flow.shape)
+    sampler = flow.sampler.but(guidance=())
+    return Flow(trained.network, trained.transport, flow.codec, flow.conditions, sampler, flow.shape)
 
 
 def _copy(flow: Flow) -> nn.Module:
