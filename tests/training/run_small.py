@@ -9,6 +9,7 @@ import torch
 
 import advect
 from advect.files import hash_tensors, load_tensors
+from advect.objectives import Loss, Networks, Objective
 from advect.training import Monitor, PowerEMA
 from advect.training.checkpoints import steps_of
 from advect.training.logs import CLOCK, read_log
@@ -39,6 +40,17 @@ class Killer(Monitor):
             original(source, target)
 
         files.os.replace = replace  # type: ignore[assignment]
+
+
+class ForwardMode(Objective):
+    """A loss with the derivative of the network along the path (forward mode), as MeanFlow has."""
+
+    def loss(self, nets: Networks, batch: advect.Batch, generator: torch.Generator | None) -> Loss:
+        assert batch.x0 is not None
+        t = torch.rand(len(batch), generator=generator, dtype=batch.x1.dtype)
+        x, v = torch.lerp(batch.x0, batch.x1, t[:, None]), batch.x1 - batch.x0
+        u, change = torch.func.jvp(nets.model, (x, t), (v, torch.ones_like(t)))
+        return Loss(u - v + 0.3 * change.detach(), t=t)
 
 
 class Net(torch.nn.Module):

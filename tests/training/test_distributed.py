@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from run_small import small
+from run_small import ForwardMode, small
 from torch import Tensor
 
 from advect.errors import InputError
@@ -109,6 +109,14 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_processes_are_one(sharded: bool, alone: Path, tmp_path: Path) -> None:
     assert launch(tmp_path / "run", sharded=sharded) == [0, 0]
     assert_same_run(alone, tmp_path / "run")
+
+
+@pytest.mark.parametrize("sharded", [False, True], ids=["ddp", "fsdp2"])
+def test_forward_mode_inside_the_wrapped_module(sharded: bool, tmp_path: Path) -> None:
+    options = {"objective": ForwardMode(), "steps": 10, "sample_every": None}
+    small(tmp_path / "alone", **{**SETTINGS, **options})
+    assert launch(tmp_path / "run", sharded=sharded, **options) == [0, 0]
+    assert_same_run(tmp_path / "alone", tmp_path / "run")
 
 
 @pytest.mark.parametrize("sharded", [False, True], ids=["ddp", "fsdp2"])
