@@ -52,12 +52,12 @@ from advect.training.logs import read_log
 SAMPLES = 2000
 
 
-def digits_recipe(steps: int = 4000) -> Recipe:
+def digits_recipe(steps: int = 6000) -> Recipe:
     """Train, make pairs, train on the pairs."""
     settings = TrainSettings(
         steps=steps, batch_size=256, lr=1e-3, sample_every=max(1, steps // 6), checkpoint_every=steps, tensorboard=False
     )
-    pairs = MakePairs(n=max(64, 5 * steps // 2), solver=Heun(), grid=TimeGrid(20))
+    pairs = MakePairs(n=max(64, 2 * steps), solver=Heun(), grid=TimeGrid(20))
     return Recipe(
         data=Digits(),
         network=functools.partial(MLP, hidden=(256, 256, 256, 256), residual=True),  # enough for 64 pixels, and fast
@@ -69,7 +69,7 @@ def digits_recipe(steps: int = 4000) -> Recipe:
     )
 
 
-def run(folder: Path, steps: int = 4000, monitor: Monitor | None = None) -> dict[str, list[Quality]]:
+def run(folder: Path, steps: int = 6000, monitor: Monitor | None = None) -> dict[str, list[Quality]]:
     """Train, reflow, measure, and write ``report.html`` and ``report.json`` into the folder.
 
     Args:
@@ -164,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m advect.demo", description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("runs/demo"), help="folder of the run")
-    parser.add_argument("--steps", type=int, default=4000, help="steps of either training")
+    parser.add_argument("--steps", type=int, default=6000, help="steps of either training")
     given = parser.parse_args(arguments)
     run(given.folder, given.steps, Progress())
     print(f"report: {given.folder / 'report.html'}")

@@ -40,8 +40,8 @@ def test_exactly_so_many_calls_are_made(solver, grid, calls):
     chosen = with_calls(flow, calls)
     flow.sample(3, seed=0, run=run, solver=chosen.solver, grid=chosen.grid)
     assert run.nfe == calls
-    if isinstance(solver, Heun) and calls % 2 == 0 and isinstance(grid, TimeGrid):
-        assert isinstance(chosen.solver, Heun)
+    if isinstance(solver, Heun) and isinstance(grid, TimeGrid):  # one step of Heun's rule is worse than two of Euler's
+        assert isinstance(chosen.solver, Heun if calls in (4, 8, 32) else Euler)
 
 
 def test_no_calls_are_refused():

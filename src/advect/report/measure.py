@@ -50,14 +50,18 @@ class Quality:
 
 
 def with_calls(flow: Flow, calls: int) -> Sampler:
-    """The flow's sampler with as many steps as spend exactly `calls` network calls; where none do, Euler's rule."""
+    """The flow's sampler with as many steps as spend exactly `calls` network calls; where none do, Euler's rule.
+
+    Euler's rule also where the calls would make one single step of a rule of several stages, which is worse.
+    """
     if calls < 1:
         raise InputError(f"calls is {calls}: a sampler makes at least 1 network call")
     low, high = 1, calls
     while low < high:  # the fewest steps that make at least so many calls
         middle = (low + high) // 2
         low, high = (low, middle) if _count(flow, middle) >= calls else (middle + 1, high)
-    if _count(flow, low) == calls < _count(flow, low + 1):  # an adaptive rule makes as many whatever the steps
+    grows = _count(flow, low) == calls < _count(flow, low + 1)  # an adaptive rule makes as many whatever the steps
+    if grows and (low > 1 or calls == 1):
         return flow.sampler.but(steps=low)
     return replace(flow.sampler, solver=Euler(), grid=TimeGrid(calls))
 
