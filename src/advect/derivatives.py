@@ -7,10 +7,12 @@ samples do not see each other (no batch normalisation, no attention across the b
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from advect.errors import InputError
 from advect.randomness import rand, randn_like
@@ -62,6 +64,11 @@ def _watched(x: Tensor) -> Tensor:
     return x if x.requires_grad else x.detach().requires_grad_()
 
 
+def _twice_differentiable(create: bool) -> AbstractContextManager[Any]:
+    """Fused attention has no second derivative: where gradients flow through a divergence, take the plain kernel."""
+    return sdpa_kernel(SDPBackend.MATH) if create else nullcontext()
+
+
 def _pull(v: Tensor, x: Tensor, weight: Tensor, keep: bool, create: bool) -> Tensor:
     """The gradient of (weight * v).sum() in x, (B, size)."""
     pulled = torch.autograd.grad(v, x, weight, retain_graph=keep or create, create_graph=create, allow_unused=True)[0]
@@ -81,7 +88,8 @@ def divergence(f: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor
     create = torch.is_grad_enabled()
     with torch.enable_grad():
         x = _watched(x)
-        v = f(x)
+        with _twice_differentiable(create):
+            v = f(x)
         if not v.requires_grad:
             return v, v.new_zeros(x.shape[0])
         flat = v.flatten(1)
@@ -107,7 +115,8 @@ def hutchinson(f: Callable[[Tensor], Tensor], x: Tensor, probe: Tensor) -> tuple
     create = torch.is_grad_enabled()
     with torch.enable_grad():
         x = _watched(x)
-        v = f(x)
+        with _twice_differentiable(create):
+            v = f(x)
         if not v.requires_grad:
             return v, v.new_zeros(x.shape[0])
         pulled = _pull(v, x, probe, False, create)

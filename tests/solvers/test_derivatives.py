@@ -7,6 +7,7 @@ import torch
 
 from advect.derivatives import central_difference, divergence, draw_probe, hutchinson, jvp
 from advect.errors import InputError
+from advect.networks import DiT, NetSpec
 
 X = torch.randn(5, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 NET = torch.nn.Sequential(
@@ -75,3 +76,28 @@ def test_inference_mode_is_refused_rather_than_answered_with_zero():
         for take in (lambda: divergence(NET, X), lambda: hutchinson(NET, X, torch.ones_like(X))):
             with pytest.raises(InputError, match=r"use torch\.no_grad"):
                 take()
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_gradients_flow_through_a_divergence_of_attention(exact: bool) -> None:
+    """Fused attention has no second derivative; the divergence takes the kernel that has one."""
+    torch.manual_seed(0)
+    net = DiT(NetSpec((1, 4, 4)), size="XXS", patch=2).double()
+    for p in net.parameters():
+        torch.nn.init.normal_(p, std=0.05)
+    x, t = torch.randn(2, 1, 4, 4, dtype=torch.float64), torch.full((2,), 0.4, dtype=torch.float64)
+    weight = net.blocks[0].attention.qkv.weight  # pyright: ignore
+
+    def total() -> torch.Tensor:
+        f = lambda y: net(y, t)  # noqa: E731
+        return (divergence(f, x) if exact else hutchinson(f, x, torch.ones_like(x)))[1].sum()
+
+    gradient = torch.autograd.grad(total(), weight)[0]
+    direction, h = torch.randn_like(weight), 1e-5
+    values = []
+    for sign in (1, -1):
+        with torch.no_grad():
+            weight.add_(direction, alpha=sign * h)
+            values.append(float(total()))
+            weight.sub_(direction, alpha=sign * h)
+    assert float((gradient * direction).sum()) == pytest.approx((values[0] - values[1]) / (2 * h), rel=1e-5, abs=1e-9)
