@@ -97,6 +97,7 @@ def outcome(folder: str | Path) -> dict[str, object]:
         "flow": hash_tensors(load_tensors(folder / "flow" / "model.safetensors")),
         "samples": {p.name: p.read_bytes().hex() for p in sorted((folder / "samples").iterdir())},
         "log": rows,
+        "files": sorted(str(path.relative_to(folder)) for path in folder.rglob("*")),
     }
 
 

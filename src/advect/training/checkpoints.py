@@ -151,10 +151,14 @@ def read(folder: Path) -> Checkpoint:
     )
 
 
-def clear_leftovers(folder: str | os.PathLike[str]) -> None:
-    """Remove what saves that were killed have left behind; whole checkpoints never have such a name."""
-    for path in Path(folder).glob(".step-*"):
+def clear_leftovers(run: str | os.PathLike[str]) -> None:
+    """Remove what writes and saves that were killed have left in a run folder; nothing whole has such a name."""
+    run = Path(run)
+    for path in (*run.glob("checkpoints/.step-*"), *run.glob(".flow.*")):
         shutil.rmtree(path, ignore_errors=True)
+    for path in (*run.glob(".*"), *run.glob("*/.*")):
+        if path.is_file() and re.fullmatch(r"\..+\.\d+-[0-9a-f]{8}", path.name):  # as write_atomically names them
+            path.unlink(missing_ok=True)
 
 
 def find_flow(folder: str | os.PathLike[str]) -> Path:

@@ -71,7 +71,7 @@ class RunFolder(Files):
         settings = trainer.job.settings
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            checkpoints.clear_leftovers(self.checkpoints)
+            checkpoints.clear_leftovers(self.folder)
             write_json(self.folder / "recipe.json", self.config)
             self._log = Log(
                 self.folder, trainer.step, tensorboard=settings.tensorboard, wandb=settings.wandb, config=self.config
