@@ -149,7 +149,7 @@ def _emoji_items() -> list[Html]:
     folder = ASSETS / "emoji-flow"
     if not (folder / "flow.json").exists():
         return [note("the emoji flow is not in this installation: scripts/train_emoji_flow.py trains it")]
-    flow = Flow.from_pretrained(folder).float()
+    flow = Flow.from_pretrained(folder)
     names = Emoji().class_names or ()
     label = torch.arange(len(names)).repeat_interleave(8)
     x = flow.sample(len(label), seed=0, steps=12, label=label)
