@@ -16,6 +16,24 @@ from benchmarks.common import Row, measure
 
 STEPS = 20
 
+REASONS = {
+    (f"RK4, {STEPS} steps, 2-D, batch {BATCH}", "advect exact"): (
+        "one forward with a graph and one backward pass per coordinate; what is above the goal is autograd's own cost"
+        " per pass"
+    ),
+    (f"RK4, {STEPS} steps, 16-D, batch {BATCH}", "advect exact"): (
+        "sixteen backward passes of kernels alone cost about 14 evaluations. A batched backward (zuko) is a few percent"
+        " faster here, takes six times the memory, and falls back with a warning where an operation has no batching"
+        " rule, as SiLU has none: not worth it"
+    ),
+    (f"RK4, {STEPS} steps, 2-D, batch {BATCH}", "advect Hutchinson"): (
+        "one forward with a graph and one backward pass; at this size both are overhead of autograd, not arithmetic"
+    ),
+    (f"RK4, {STEPS} steps, 16-D, batch {BATCH}", "advect Hutchinson"): (
+        "one forward with a graph and one backward pass; at this size both are overhead of autograd, not arithmetic"
+    ),
+}
+
 
 def run() -> list[Row]:
     """2 and 16 dimensions, exact and Hutchinson."""

@@ -54,6 +54,7 @@ def run() -> list[Row]:
     from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
     from flow_matching.solver import ODESolver
     from torchdiffeq import odeint
+    from zuko.utils import odeint as zuko_odeint
 
     from advect.solvers import DormandPrince, Euler
 
@@ -92,6 +93,7 @@ def run() -> list[Row]:
         "torchdiffeq dopri5": lambda f: odeint(swapped(f), x, times[[0, -1]], method="dopri5", rtol=1e-5, atol=1e-5),
         "flow_matching dopri5": lambda f: meta(f, "dopri5", step_size=None, rtol=1e-5, atol=1e-5),
     }
+    adaptives["zuko odeint"] = lambda f: zuko_odeint(swapped(f), x, 0.0, 1.0, phi=(), atol=1e-5, rtol=1e-5)
     rows: list[Row] = []
     with torch.no_grad():
         for case, group, goals in (
