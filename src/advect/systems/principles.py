@@ -187,7 +187,7 @@ def _digits(setting: Setting, out: Outcome) -> None:
     flow: Flow = train(
         lambda spec: MLP(spec, hidden=(256, 256, 256, 256)),
         data,
-        steps=setting.pick(8000, 400),
+        steps=setting.pick(8000, 1500),
         batch_size=128,
         lr=1e-3,
         seed=setting.seed,

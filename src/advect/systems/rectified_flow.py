@@ -221,7 +221,7 @@ def _plane(setting: Setting, out: Outcome) -> None:
 def _digits(setting: Setting, out: Outcome) -> None:
     digits = Digits()
     data = Tensors(_all(digits, "train"))  # without classes, as in the paper
-    settings = TrainSettings(steps=setting.pick(4000, 300), batch_size=128, lr=1e-3, device="cpu")
+    settings = TrainSettings(steps=setting.pick(10_000, 500), batch_size=128, lr=2e-3, device="cpu")
     setting.say("digits: 1-RF")
     first = train(_picture_network, data, settings=settings, seed=setting.seed)
     setting.say("digits: pairs, reflow, the shuffled control, distillation")
@@ -233,7 +233,7 @@ def _digits(setting: Setting, out: Outcome) -> None:
         steps=setting.pick(25, 8),
         seed=setting.seed,
     )
-    again = {"settings": settings, "seed": setting.seed + 1}
+    again = {"settings": settings.but(steps=setting.pick(5000, 500), lr=1e-3), "seed": setting.seed + 1}
     second = reflow(first, pairs, **again)
     control = reflow(first, _shuffled(pairs, setting.seed), **again)
     one = reflow(first, pairs, objective=KStep(1), **again)
