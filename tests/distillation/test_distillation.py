@@ -102,9 +102,7 @@ def test_one_step_encoder_looks_at_the_data_alone():
 @pytest.mark.parametrize("objective", [KStep(2), OneStepEncoder()])
 def test_curved_paths_are_refused(objective):
     nets = Networks(linear, transport=advect.Transport(coupling=Paired(), interpolant=Cosine()))
-    with pytest.raises(
-        InputError, match="the path is Cosine: distillation to k Euler steps holds"
-    ):
+    with pytest.raises(InputError, match="the path is Cosine: distillation to k Euler steps holds"):
         objective(nets, batch())
 
 
