@@ -14,6 +14,7 @@ from advect.data import Tensors, TwoDomains
 from advect.distillation import KStep, OnlineReflow
 from advect.errors import InputError
 from advect.guidance import CFG
+from advect.metrics import energy_distance
 from advect.networks import MLP
 from advect.objectives import FlowMatching
 from advect.solvers import Euler, Heun
@@ -159,6 +160,8 @@ def test_reflow_and_distillation_are_stages_and_resume(tmp_path):
     flow = run_recipe(recipe(*stages, codec=Standardize()), tmp_path)
     assert "another flow made" in flow.score_refusal
     assert isinstance(flow.codec, Standardize)
+    assert flow.record["data"]["class_path"] == "advect.data.Tensors", "measured on the data, not on the pairs"
+    assert flow.record["pairs"]["class_path"] == "advect.data.StoredPairs"
     run = advect.Run()
     x = flow.sample(5, seed=0, label=1, run=run)
     assert run.nfe == 2
@@ -178,3 +181,15 @@ def test_make_pairs_hands_its_pairs_to_the_next_stage(tmp_path):
         run_recipe(recipe(MakePairs(64), Train()), tmp_path / "c")
     with pytest.raises(InputError, match="pairs are files: give the run a folder"):
         run_recipe(recipe(Train(), Reflow()))
+
+
+def test_the_distance_of_paired_data_compares_with_other_samples(flow, tmp_path):
+    """Samples of their own partners' x0 are nearer to these than independent ones: that distance is below zero."""
+    pairs = make_pairs(flow, 256, tmp_path / "pairs", solver=Heun(), steps=4, data=DATA)
+    settings = SETTINGS.but(steps=1, lr=1e-9, warmup=0, sample_every=1, sample_count=128)
+    reflow(flow, pairs, settings=settings, folder=tmp_path / "run")
+    row = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
+    batch = pairs.batch("train", torch.arange(256))
+    own = float(energy_distance(batch.x1[:128], batch.x1[:128] + 1e-3))
+    assert own < -0.02
+    assert row["distance"] == pytest.approx(float(energy_distance(batch.x1[:128], batch.x1[128:])), abs=0.02)

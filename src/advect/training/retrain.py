@@ -43,7 +43,8 @@ def reflow(flow: Flow, pairs: Data, *, objective: Objective | None = None, **opt
         **options,
     )
     sampler = Sampler(Euler(), TimeGrid(objective.k)) if isinstance(objective, KStep) else flow.sampler.but(guidance=())
-    return Flow(trained.network, trained.transport, flow.codec, flow.conditions, sampler, flow.shape)
+    record = _record(trained, flow) | {"pairs": trained.record["data"]}
+    return Flow(trained.network, trained.transport, flow.codec, flow.conditions, sampler, flow.shape, record=record)
 
 
 def reflow_online(flow: Flow, data: Data, *, objective: OnlineReflow | None = None, **options: Any) -> Flow:
@@ -68,8 +69,13 @@ def reflow_online(flow: Flow, data: Data, *, objective: OnlineReflow | None = No
         others={"teacher": flow},
         **options,
     )
-    sampler = flow.sampler.but(guidance=())
-    return Flow(trained.network, trained.transport, flow.codec, flow.conditions, sampler, flow.shape)
+    sampler, record = flow.sampler.but(guidance=()), _record(trained, flow)
+    return Flow(trained.network, trained.transport, flow.codec, flow.conditions, sampler, flow.shape, record=record)
+
+
+def _record(trained: Flow, teacher: Flow) -> dict[str, Any]:
+    """How it was made; the data it is measured on, and the names of the classes, are the teacher's."""
+    return trained.record | {name: teacher.record.get(name) for name in ("data", "class_names")}
 
 
 def _copy(flow: Flow) -> nn.Module:

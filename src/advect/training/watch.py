@@ -23,14 +23,17 @@ def draw(flow: Flow, job: Job, folder: Path, step: int) -> tuple[Path, float]:
         The file (a picture, or an array), and the energy distance of the samples to as many held-out data.
     """
     split = "validation" if job.data.size("validation") else "train"
-    n = min(job.settings.sample_count, job.data.size(split))
+    size = job.data.size(split)
+    n = min(job.settings.sample_count, size)
     real = job.data.batch(split, torch.arange(n))
     cond: dict[str, Any] = {item.name: real.cond[item.name] for item in job.conditions.items if item.name in real.cond}
-    x0 = None
+    x0, against = None, real.x1
     if real.x0 is not None:
         x0 = job.codec.encode(real.x0.to(flow.device))
+        # what grows from x0 resembles its own partner: an unbiased distance needs others
+        against = job.data.batch(split, (torch.arange(n) + n) % size).x1
     samples = flow.sample(n, seed=job.seed, x0=x0, **cond).float().cpu()
-    distance = float(energy_distance(samples, real.x1))
+    distance = float(energy_distance(samples, against))
     path = folder / f"step-{step:08d}"
     if job.data.kind == "image":
         try:
