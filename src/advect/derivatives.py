@@ -69,6 +69,33 @@ def _twice_differentiable(create: bool) -> AbstractContextManager[Any]:
     return sdpa_kernel(SDPBackend.MATH) if create else nullcontext()
 
 
+def _evaluated(f: Callable[[Tensor], Tensor], x: Tensor, asked: bool) -> tuple[Tensor, Tensor, bool]:
+    """x under watch, v = f(x), and whether gradients flow on: they are on, and something behind v wants them.
+
+    Without the last, a long solve would keep the graph of every step for nobody.
+    """
+    wanted = x.requires_grad
+    x = _watched(x)
+    with _twice_differentiable(asked):
+        v = f(x)
+    return x, v, asked and (wanted or not _only_through(x, v))
+
+
+def _only_through(x: Tensor, v: Tensor) -> bool:
+    """Whether x is the only leaf that v depends on: nothing that asked for gradients is behind v."""
+    nodes, seen = [v.grad_fn], set[Any]()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", None)
+        if leaf is not None and leaf is not x:
+            return False
+        nodes += [before for before, _ in node.next_functions]
+    return True
+
+
 def _pull(v: Tensor, x: Tensor, weight: Tensor, keep: bool, create: bool) -> Tensor:
     """The gradient of (weight * v).sum() in x, (B, size)."""
     pulled = torch.autograd.grad(v, x, weight, retain_graph=keep or create, create_graph=create, allow_unused=True)[0]
@@ -85,11 +112,9 @@ def divergence(f: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor
         f: The field at a fixed time, x -> v, samples independent of each other.
         x: State (B, *shape).
     """
-    create = torch.is_grad_enabled()
+    asked = torch.is_grad_enabled()
     with torch.enable_grad():
-        x = _watched(x)
-        with _twice_differentiable(create):
-            v = f(x)
+        x, v, create = _evaluated(f, x, asked)
         if not v.requires_grad:
             return v, v.new_zeros(x.shape[0])
         flat = v.flatten(1)
@@ -112,11 +137,9 @@ def hutchinson(f: Callable[[Tensor], Tensor], x: Tensor, probe: Tensor) -> tuple
 
     Source: FFJORD, arXiv 1810.01367, section 3.1.
     """
-    create = torch.is_grad_enabled()
+    asked = torch.is_grad_enabled()
     with torch.enable_grad():
-        x = _watched(x)
-        with _twice_differentiable(create):
-            v = f(x)
+        x, v, create = _evaluated(f, x, asked)
         if not v.requires_grad:
             return v, v.new_zeros(x.shape[0])
         pulled = _pull(v, x, probe, False, create)

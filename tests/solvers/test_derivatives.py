@@ -101,3 +101,21 @@ def test_gradients_flow_through_a_divergence_of_attention(exact: bool) -> None:
             values.append(float(total()))
             weight.sub_(direction, alpha=sign * h)
     assert float((gradient * direction).sum()) == pytest.approx((values[0] - values[1]) / (2 * h), rel=1e-5, abs=1e-9)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_no_graph_is_kept_where_nothing_wants_gradients(exact: bool) -> None:
+    """A closed-form field has no parameters: with gradients on, a long solve must not keep every step's graph."""
+    field = lambda y: torch.sin(3 * y)  # noqa: E731
+    probe = torch.ones_like(X)
+    v, div = divergence(field, X) if exact else hutchinson(field, X, probe)
+    assert not v.requires_grad
+    assert not div.requires_grad
+    watched = X.clone().requires_grad_()
+    v, div = divergence(field, watched) if exact else hutchinson(field, watched, probe)
+    expected = -9 * torch.sin(3 * X)
+    torch.testing.assert_close(torch.autograd.grad(div.sum(), watched)[0], expected)
+    scale = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    scaled = lambda y: scale * y  # noqa: E731
+    _, div = divergence(scaled, X) if exact else hutchinson(scaled, X, probe)
+    assert float(torch.autograd.grad(div.sum(), scale)[0]) == pytest.approx(X.numel())
