@@ -166,6 +166,18 @@ def test_record_and_project_and_purity(solver):
     assert seen == TimeGrid(6).times()[1:]
 
 
+def test_a_corrector_does_not_undo_a_projection():
+    """Held at 0 until t=1/2: the last step, from there to .6, begins at 0, as without a corrector."""
+
+    def hold(x, t):
+        return torch.zeros_like(x) if t <= 0.5 else x
+
+    whole = UniPC()(FIELD, START, TimeGrid(6, 0.0, 0.6), project=hold)
+    alone = UniPC(corrector=False)(FIELD, START, TimeGrid(6, 0.0, 0.6), project=hold)
+    assert torch.equal(whole, alone)
+    assert (whole - UniPC()(FIELD, START, TimeGrid(6, 0.0, 0.6))).abs().max() > 0.1
+
+
 @pytest.mark.parametrize("solver", [row[0] for row in ODE], ids=str)
 def test_a_break_starts_anew(solver):
     nodes = (0.05, 0.2, 0.3, 0.45, 0.6, 0.7, 0.95)

@@ -52,10 +52,11 @@ def unipc_weights(target: float, past: tuple[float, ...], variant: Variant, corr
 
 
 class _History(NamedTuple):
-    """The corrected state a step set out from, its node, and the predictions it used, newest first."""
+    """The corrected state a step set out from, its node, where it led, and its predictions, newest first."""
 
     x: Tensor
     here: Node
+    predicted: Tensor
     times: tuple[float, ...]
     datas: tuple[Tensor, ...]
 
@@ -74,7 +75,8 @@ class UniPC(Solver):
     The prediction made at the predicted end of a step serves both the corrector of that step and the next
     predictor; it is not made again at the corrected state. The state between two steps is the predicted one, and
     the last step stays uncorrected (a correction would cost a call). The order ramps up as predictions come in; a
-    step from a=0 or into g=0 is of first order, and the former is not corrected.
+    step from a=0 or into g=0 is of first order, and the former is not corrected. Nor is a state that was changed after
+    its step (a projection): the correction would start from before the change, and undo it.
 
     Measured order p + 0.9 at 40 to 160 steps; in the end the ramp's first step limits any p to order 3.
 
@@ -110,13 +112,14 @@ class UniPC(Solver):
         times, datas = (), ()
         if carry is not None:
             times, datas = carry.times, carry.datas
-            if self.corrector:
+            if self.corrector and x is carry.predicted:
                 weights = unipc_weights(here.half_log_snr, times, self.variant, True)
                 x = _combine(carry.x, carry.here, here, weights, (*datas, data))
         times = (here.half_log_snr, *times)[: self.order]
         datas = (data, *datas)[: self.order]
-        after = _History(x, here, times, datas)
-        if not there.inside:
+        if there.inside:
+            y = _combine(x, here, there, unipc_weights(there.half_log_snr, times, self.variant, False), datas)
+        else:
             ratio = there.g / here.g
-            return x.mul(ratio).add(data, alpha=there.a - here.a * ratio), after
-        return _combine(x, here, there, unipc_weights(there.half_log_snr, times, self.variant, False), datas), after
+            y = x.mul(ratio).add(data, alpha=there.a - here.a * ratio)
+        return y, _History(x, here, y, times, datas)
