@@ -78,6 +78,15 @@ def test_a_dry_run_says_all_and_writes_nothing(cli, recipe):
     assert os.listdir(".") == ["tiny.yaml"]
 
 
+def test_a_dry_run_names_the_networks_of_all_roles(cli, recipe):
+    code, out, _ = cli(
+        *("train", recipe, "--dry-run", "--objective", "VelocityAndScore"),
+        *("--transport.interpolant", "StochasticInterpolant", "--others", '{"score": "MLP"}'),
+    )
+    assert code == 0
+    assert "  score: " in out
+
+
 def test_a_run_folder_holds_recipe_logs_samples_checkpoints_flow_and_report(cli, recipe):
     code, out, err = cli("train", recipe, "--folder", "out")
     assert code == 0
@@ -239,3 +248,13 @@ def test_systems_are_listed_in_words_and_in_json(cli):
     listed = json.loads(cli("systems", "--json")[1])
     assert {"slug", "title", "paper", "seats", "claims"} <= set(listed[0])
     assert "rectified-flow" in cli("systems", "rectified-flow")[1]
+
+
+def test_systems_show_what_ships_and_it_is_what_is_committed(cli):
+    committed = Path(__file__).parents[2] / "reproductions"
+    listed = {system["slug"]: system["claims"] for system in json.loads(cli("systems", "--json")[1])}
+    for slug, claims in listed.items():
+        assert claims == json.loads((committed / slug / "cpu.json").read_text())["claims"]
+        assert all(claim["seeds"] >= 3 for claim in claims)
+        printed = cli("systems", slug)[1]
+        assert printed.count("DOES NOT HOLD") == sum(claim["holds"] is False for claim in claims)

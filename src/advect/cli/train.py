@@ -80,16 +80,7 @@ def plan(recipe: Recipe, folder: Path, resolved: str) -> str:
         lines.append(f"  classes: {', '.join(classes[:12])}{' ...' if len(classes) > 12 else ''}")
     first = recipe.stages[0]
     if isinstance(first, Train):
-        job, _ = prepare(
-            recipe.network if first.network is None else first.network,
-            recipe.data,
-            objective=recipe.objective if first.objective is None else first.objective,
-            transport=recipe.transport if first.transport is None else first.transport,
-            codec=recipe.codec,
-            drop=recipe.drop if first.drop is None else first.drop,
-            settings=recipe.train,
-            seed=recipe.seed,
-        )
+        job, _ = prepare(**first.arguments(recipe))
         lines += ["", "networks:"]
         for role, net in job.networks.items():
             total = sum(p.numel() for p in net.parameters())
