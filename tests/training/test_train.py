@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from advect.conditions import Conditions
 from advect.couplings import Coupling, Independent, Paired, Pairs
 from advect.data.tensors import Tensors
 from advect.errors import InputError
-from advect.networks import MLP
+from advect.networks import MLP, Prediction
 from advect.objectives import Loss, Networks, Objective
 from advect.training import ConstantEMA, Group, Monitor, PowerEMA, TrainSettings
 from advect.training.feed import Feed, Order
@@ -345,6 +346,23 @@ def test_bf16_computes_in_bf16_and_keeps_float32() -> None:
 @pytest.mark.slow
 def test_compiled_networks_learn_the_same() -> None:
     torch.testing.assert_close(trained(compile=True), trained(), rtol=1e-4, atol=1e-5)
+
+
+def test_the_network_that_a_prediction_wears_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._dynamo.utils import counters
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    spec = advect.NetSpec((2,))
+
+    def made(compiled: bool) -> Tensor:
+        torch.manual_seed(0)
+        network = Prediction(MLP(spec, hidden=(8,)), "x1")
+        counters.clear()
+        return state(advect.train(network, points(), compile=compiled, steps=3, batch_size=8, **CPU))
+
+    compiled = made(True)
+    assert counters["frames"]["ok"] > 0
+    torch.testing.assert_close(compiled, made(False), rtol=1e-4, atol=1e-5)
 
 
 def test_the_average_is_of_the_weights() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from advect.batch import Batch
+from advect.networks import EtaScore, Prediction
 from advect.objectives import Networks, Objective
 from advect.transport import Transport
 
@@ -51,7 +53,7 @@ class Trained(nn.Module):
         self.networks = nn.ModuleDict(dict(networks))
         self.objective = objective
         run: dict[str, Callable[..., Any]] = {
-            role: torch.compile(net) if compiled else net for role, net in networks.items()
+            role: _compiled(net) if compiled else net for role, net in networks.items()
         }
         others = {role: net for role, net in run.items() if role != "model"} | dict(frozen or {})
         # a plain attribute of a plain object: teachers and averages are called, but not registered
@@ -69,6 +71,15 @@ class Trained(nn.Module):
         with torch.no_grad():
             per_sample = loss.per_sample.detach()
         return Outcome(scalar, per_sample, loss.t, {name: value.detach() for name, value in loss.logs.items()})
+
+
+def _compiled(network: nn.Module) -> Callable[..., Any]:
+    """The network, compiled. Of a wrapper that objectives ask for more than its call, the network it wears is."""
+    if not isinstance(network, (Prediction, EtaScore)):
+        return torch.compile(network)
+    worn = copy.copy(network)  # its own list of children, the same tensors
+    worn._modules = {**network._modules, "network": torch.compile(network.network)}  # pyright: ignore
+    return worn
 
 
 def modules_in(model: Any) -> list[nn.Module]:
