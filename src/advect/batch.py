@@ -39,14 +39,15 @@ class Batch:
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Batch:
         """Move all tensors; floating ones also to `dtype` if given."""
+        ahead = torch.device(device).type != "cpu"  # what comes back from a device must be there before it is read
 
         def move(value: Tensor | None) -> Tensor | None:
             if value is None:
                 return None
-            return value.to(device, dtype if value.is_floating_point() else None, non_blocking=True)
+            return value.to(device, dtype if value.is_floating_point() else None, non_blocking=ahead)
 
         return Batch(
-            x1=self.x1.to(device, dtype, non_blocking=True),
+            x1=self.x1.to(device, dtype, non_blocking=ahead),
             cond={k: v for k, v in ((k, move(v)) for k, v in self.cond.items()) if v is not None},
             x0=move(self.x0),
             rows=move(self.rows),
