@@ -181,6 +181,19 @@ def test_gradients_reach_data_and_weights():
     assert flow.network.linear.weight.grad.abs().sum() > 0
 
 
+def test_the_seed_reaches_the_probe_whoever_counts():
+    slope = torch.tensor([[0.3, 1.0], [0.5, -0.2]])  # not symmetric about its diagonal: a probe is not exact
+    flow, x = Flow(lambda x, t: x @ slope, shape=(2,)), torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
+    how = {"divergence": "hutchinson", "solver": Heun(), "grid": 4}
+    run = Run()
+    counted = flow.log_prob(x, seed=3, run=run, **how)
+    assert run.nfe == 8
+    assert torch.equal(counted, flow.log_prob(x, seed=3, **how))
+    assert not torch.equal(counted, flow.log_prob(x, seed=4, **how))
+    drawn = [flow.log_prob(x, run=Run(torch.Generator().manual_seed(1)), **how) for _ in range(2)]
+    assert torch.equal(*drawn)
+
+
 def test_bits_per_dim_of_uniform_levels_is_their_entropy():
     """A flow whose density is close to uniform over the levels gives log2(levels); here N(0, s) is known exactly."""
     flow = Flow(lambda x, t: 0 * x, shape=(1, 8, 8))

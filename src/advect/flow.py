@@ -98,14 +98,17 @@ class Flow(nn.Module):
         self, run: Run | None = None, *, role: str = "model", guidance: tuple[Guidance, ...] = (), **cond: Any
     ) -> Callable[..., Any]:
         """The network of a role with conditions (tensors, batch first) and guidance fixed, as one callable field."""
-        run = Run() if run is None else run
-        network: Any = self.network if role == "model" else self.others[role]
-        if guidance:
-            from advect.guidance import Guided
+        return bind(self.field(role, guidance), run, role=role, **cond)
 
-            weak = dict(self.others).get("weak")
-            network = Guided(network, guidance, self.conditions, weak=weak, interpolant=self.transport.interpolant)
-        return bind(network, run, role=role, **cond)
+    def field(self, role: str = "model", guidance: tuple[Guidance, ...] = ()) -> Callable[..., Any]:
+        """The network of a role under guidance: a field ``f(x, t, **cond)``, still without conditions."""
+        network: Any = self.network if role == "model" else self.others[role]
+        if not guidance:
+            return network
+        from advect.guidance import Guided
+
+        weak = dict(self.others).get("weak")
+        return Guided(network, guidance, self.conditions, weak=weak, interpolant=self.transport.interpolant)
 
     @overload
     def sample(self, n: int, *, record: Literal[False] = ..., **options: Any) -> Tensor: ...
@@ -327,8 +330,8 @@ class Flow(nn.Module):
             divergence: "exact" (as many backward passes as coordinates) or "hutchinson" (one, unbiased).
             solver: Any solver without noise; None is DormandPrince (adaptive, 1e-5).
             grid: A Grid, a number of uniform steps, or a list of times, for solvers that need one.
-            seed: Seed of the random probe of "hutchinson".
-            run: Counters.
+            seed: Seed of the random probe of "hutchinson", unless the run has a generator.
+            run: Counters, and the probe's generator if it has one.
             cond: Conditions by name, as in :meth:`sample`.
 
         Raises:
@@ -339,7 +342,8 @@ class Flow(nn.Module):
             raise InputError(
                 f"the codec {type(self.codec).__name__} has no constant volume, so there is no density in data units"
             )
-        run = Run(NumberedGenerator(seed, "probe", first=0, count=len(x))) if run is None else run
+        run = Run() if run is None else run
+        probe = NumberedGenerator(seed, "probe", first=0, count=len(x)) if run.generator is None else run.generator
         given = self._conditions(len(x), cond)
         z = self.codec.encode(x.to(self.device, self.dtype))
         with self._evaluating():
@@ -350,6 +354,7 @@ class Flow(nn.Module):
                 solver,
                 grid,
                 divergence=divergence,
+                generator=probe,
                 run=run,
                 context=self.context(run, **given),
                 cond=given,

@@ -308,6 +308,18 @@ def test_another_teacher_is_another_run(tmp_path: Any) -> None:
         advect.train(Affine(), points(), others={"teacher": teacher}, **options)
 
 
+def test_other_guidance_of_the_teacher_is_another_run(tmp_path: Any) -> None:
+    options = {"objective": Distil(), "steps": 2, "batch_size": 8, "folder": tmp_path, "tensorboard": False, **CPU}
+    teacher = advect.Flow(Affine(), shape=(2,), others={"weak": Affine()})
+    for scale in (2.0, 2.0, 3.0):
+        teacher.sampler = advect.Sampler(guidance=(advect.guidance.AutoGuidance(scale),))
+        if scale == 2.0:
+            advect.train(Affine(), points(), others={"teacher": teacher}, **options)
+        else:
+            with pytest.raises(InputError, match=r"frozen\.teacher\.0\.rules\.0\.scale \(2\.0 -> 3\.0\)"):
+                advect.train(Affine(), points(), others={"teacher": teacher}, **options)
+
+
 def test_a_role_that_is_missing_is_named() -> None:
     with pytest.raises(InputError, match=r"TwoRoles needs a network of the role 'score' \(trained field\)"):
         advect.train(Affine(), points(), objective=TwoRoles(), steps=1, **CPU)

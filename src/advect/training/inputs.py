@@ -18,7 +18,7 @@ from advect.files import load_tensors
 from advect.flow import Flow
 from advect.networks import NetSpec
 from advect.objectives import Objective
-from advect.randomness import generator, seed_of
+from advect.randomness import generator, randperm, seed_of
 from advect.training.checkpoints import find_flow
 
 
@@ -81,11 +81,7 @@ def as_frozen(
         return (
             value if isinstance(value, nn.Module) else as_network(value, data, codec, conditions, objective, seed, role)
         )
-    if not value.sampler.guidance:
-        return value.network
-    from advect.guidance import Guided
-
-    return Guided(value.network, value.sampler.guidance, value.conditions, interpolant=value.transport.interpolant)
+    return value.field(guidance=value.sampler.guidance)
 
 
 def start_weights(start_from: str | os.PathLike[str] | Flow, networks: dict[str, nn.Module]) -> None:
@@ -119,5 +115,5 @@ def fit_codec(codec: Codec, data: Data, seed: int, most: int = 20_000) -> None:
     if fit is None or getattr(codec, "fitted", True):
         return
     n = data.size("train")
-    index = torch.randperm(n, generator=generator(seed, "fit codec"))[:most].sort().values
+    index = randperm(n, generator(seed, "fit codec"))[:most].sort().values
     fit(data.batch("train", index).x1)

@@ -9,7 +9,8 @@ from typing import Any
 from torch import nn
 
 from advect.errors import InputError
-from advect.parts import Part, config_of
+from advect.guidance import Guided
+from advect.parts import Part, class_path, config_of
 
 FREE = frozenset(
     f"settings.{name}"
@@ -27,6 +28,8 @@ def describe(value: Any) -> Any:
         return {str(key): describe(item) for key, item in value.items()}
     if isinstance(value, functools.partial):
         return {"callable": describe(value.func)["callable"], "arguments": describe(value.keywords)}
+    if isinstance(value, Guided):
+        return {"callable": class_path(Guided), "rules": config_of(value.rules)}
     if callable(value) and not isinstance(value, Part):
         return {
             "callable": f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__name__)}"
