@@ -1,9 +1,12 @@
 """Write the measured claims of reproductions/<slug>/<scale>.json into the pages that show them.
 
 Between `<!-- results: SLUG -->` and `<!-- end of results -->` stands the whole table of a system; between
-`<!-- results -->` and `<!-- end of results -->` (README) one line per claim of all systems. From the repository root:
+`<!-- results -->` and `<!-- end of results -->` (README) one line per system and the claims that do not hold. From the
+repository root:
 
     python scripts/write_results.py
+
+The JSON itself is copied into the package, where `advect systems` finds it.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path("reproductions")
+SHIPPED = Path("src/advect/systems/results")
 PAGES = (Path("README.md"), *sorted(Path("docs").rglob("*.md")))
 END = "<!-- end of results -->"
 MARKED = re.compile(r"<!-- results(?:: (?P<slug>[a-z0-9-]+))? -->\n.*?" + re.escape(END), re.DOTALL)
@@ -25,6 +29,9 @@ def main() -> None:
     """Fill every marked place of every page."""
     results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*/*.json"))]
     results = [result for result in results if not result["quick"]]
+    for path in sorted(RESULTS.glob("*/*.json")):
+        (SHIPPED / path.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, SHIPPED / path.parent.name / path.name)
     for page in PAGES:
         text = page.read_text()
         filled = MARKED.sub(partial(fill, results=results, page=page), text)
@@ -44,13 +51,24 @@ def fill(found: re.Match[str], results: list[dict[str, Any]], page: Path) -> str
 
 
 def summary(results: list[dict[str, Any]]) -> str:
-    """One line per claim of all systems."""
-    lines = ["| system | claim | paper | baseline | ours | holds |", "|---|---|---|---|---|---|"]
+    """One line per system, and every claim that does not hold."""
+    lines = ["| system | headline | baseline | ours | claims that hold |", "|---|---|---|---|---|"]
+    fallen = []
     for result in results:
-        for claim in result["claims"]:
-            cells = (result["slug"], claim["name"], claim["paper"], claim["baseline"], claim["ours"], claim["holds"])
-            lines.append("| " + " | ".join(map(shown, cells)) + " |")
-    return "\n".join(lines)
+        claims = result["claims"]
+        judged = [claim for claim in claims if claim["holds"] is not None]
+        first = next(claim for claim in judged if claim["baseline"] is not None)
+        held = f"{sum(claim['holds'] for claim in judged)} of {len(judged)}"
+        page = f"[{result['slug']}](docs/systems/{result['slug']}.md)"
+        cells = (page, f"{first['name']}: {first['metric']}", first["baseline"], first["ours"], held)
+        lines.append("| " + " | ".join(map(shown, cells)) + " |")
+        fallen += [
+            f"- {result['slug']}, {claim['name']}: {shown(claim['ours'])} against {shown(claim['baseline'])}; "
+            f"the rule was: {claim['rule']}."
+            for claim in judged
+            if not claim["holds"]
+        ]
+    return "\n".join([*lines, "", "What does not hold on these small experiments:", "", *(fallen or ["- nothing."])])
 
 
 def whole(result: dict[str, Any], page: Path) -> str:

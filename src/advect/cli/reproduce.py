@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from advect.cli.parsing import new_parser, parse
-from advect.cli.systems import claim_line
+from advect.cli.systems import print_claims
+from advect.errors import require
 from advect.files import write_json
 from advect.systems import reproduce
 
@@ -33,8 +34,7 @@ def run(arguments: Sequence[str]) -> int:
         write_json(given.json, result)
     if given.quick:
         print("quick run: one short seed, not to be quoted")
-    for claim in result["claims"]:
-        print(claim_line(claim))
+    print_claims(require("rich.console", "cli", "the command line").Console(), result["claims"], full=True)
     for table in result["tables"]:
         print_table(table)
     print(f"written to {out}")

@@ -9,9 +9,11 @@ from typing import Any
 
 from advect.cli.parsing import new_parser, parse
 from advect.errors import require
+from advect.files import read_json
 from advect.systems import System, all_systems, get
 
-RESULTS = Path("reproductions")
+SHIPPED = Path(__file__).resolve().parents[1] / "systems" / "results"
+VERDICT = {True: "holds", False: "DOES NOT HOLD", None: "no pass rule"}
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -19,33 +21,40 @@ def run(arguments: Sequence[str]) -> int:
     parser = new_parser("systems", "The published systems: what each is for, which parts make it, what was measured.")
     parser.add_argument("slug", nargs="?", default=None, help="show one system in full")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--results", default=str(RESULTS), help="folder of measured results, <slug>/<scale>.json")
+    parser.add_argument(
+        "--results", default=None, help="folder of results, <slug>/<scale>.json, instead of those that ship"
+    )
     given = parse(parser, arguments)
     systems = all_systems() if given.slug is None else [get(given.slug)]
-    measured = {system.slug: results_of(system.slug, Path(given.results)) for system in systems}
+    folder = SHIPPED if given.results is None else Path(given.results)
+    measured = {system.slug: results_of(system.slug, folder) for system in systems}
     if given.json:
         print(json.dumps([described(system, measured[system.slug]) for system in systems], indent=2))
         return 0
     console = require("rich.console", "cli", "the command line").Console()
     for system in systems:
-        console.print(f"[bold]{system.slug}[/bold]  {system.title} (arXiv {system.arxiv})", highlight=False)
-        console.print(f"  {system.purpose}", highlight=False)
+        console.print(f"\n[bold]{system.slug}[/bold]  {system.title} (arXiv {system.arxiv})", highlight=False)
+        console.print(f"{system.purpose}", highlight=False)
         if given.slug is not None:
             for seat, parts in described(system, [])["seats"].items():
                 console.print(f"  {seat}: {', '.join(parts)}", highlight=False, markup=False)
-        for claim in measured[system.slug]:
-            console.print(f"  {claim_line(claim)}", highlight=False, markup=False)
-        if not measured[system.slug]:
-            for claim in system.claims:
-                console.print(f"  not measured here yet: {claim.name} ({claim.metric})", highlight=False, markup=False)
+        if measured[system.slug]:
+            print_claims(console, measured[system.slug], full=given.slug is not None)
+        else:
+            console.print(
+                f"{len(system.claims)} claims, not measured there: advect reproduce {system.slug}", highlight=False
+            )
     if given.slug is None:
-        console.print(f"{len(systems)} systems; advect reproduce SLUG measures the claims of one", highlight=False)
+        console.print(
+            f"\n{len(systems)} systems; advect systems SLUG shows one in full, advect reproduce SLUG measures it again",
+            highlight=False,
+        )
     return 0
 
 
 def results_of(slug: str, folder: Path) -> list[dict[str, Any]]:
     """The claims of all committed results of a system; a quick run is none."""
-    found = [json.loads(path.read_text()) for path in sorted((folder / slug).glob("*.json"))]
+    found = [read_json(path) for path in sorted((folder / slug).glob("*.json"))]
     return [claim for result in found if not result.get("quick") for claim in result.get("claims", [])]
 
 
@@ -62,17 +71,34 @@ def described(system: System, claims: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def claim_line(claim: dict[str, Any]) -> str:
-    """One claim with its figures on one line."""
-    verdict = {True: "holds", False: "does NOT hold", None: "no pass rule"}[claim.get("holds")]
-    figures = [
-        f"{label} {_figure(claim.get(key))}"
-        for key, label in (("paper", "paper"), ("ours", "ours"), ("baseline", "baseline"), ("ratio", "ratio"))
-        if claim.get(key) is not None
-    ]
-    spread = "" if claim.get("spread") is None else f" +- {_figure(claim['spread'])}"
-    return f"{verdict}: {claim['name']} ({claim['metric']}): {', '.join(figures)}{spread}"
+def print_claims(console: Any, claims: list[dict[str, Any]], *, full: bool) -> None:
+    """Claims as a table for the terminal; in full, below it, what each measures and the paper's figure."""
+    table = require("rich.table", "cli", "the command line").Table(box=None, padding=(0, 1), pad_edge=False)
+    table.add_column("claim", overflow="fold")
+    for name in ("ours", "baseline", "ours/baseline"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for claim in claims:
+        spread = "" if claim.get("spread") is None or claim.get("seeds") == 1 else f" ±{claim['spread']:.2g}"
+        ratio = claim.get("ratio")
+        table.add_row(
+            claim["name"],
+            _figure(claim.get("ours")) + ("" if ratio is not None else spread),
+            _figure(claim.get("baseline")),
+            "" if ratio is None else _figure(ratio) + spread,
+            VERDICT[claim.get("holds")],
+            style="red" if claim.get("holds") is False else "",
+        )
+    console.print(table)
+    for claim in claims if full else []:
+        rule = "" if claim.get("rule") is None else f"; holds if {claim['rule']}, in every seed"
+        paper = "" if claim.get("paper") is None else f"; paper: {_figure(claim['paper'])}"
+        sides = [f"{key}: {claim[f'{key}_is']}" for key in ("ours", "baseline") if claim.get(f"{key}_is")]
+        detail = "; ".join([claim["metric"], *sides])
+        console.print(f"- {claim['name']}: {detail}{rule}{paper}", highlight=False, markup=False)
 
 
 def _figure(value: Any) -> str:
+    if value is None:
+        return ""
     return f"{value:.4g}" if isinstance(value, (int, float)) else str(value)

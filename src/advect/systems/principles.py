@@ -7,10 +7,12 @@ handwritten digits.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
-from advect import Flow, guidance, interpolants, oracles, solvers, sources, times
+from advect import Flow, Run, guidance, interpolants, oracles, sources, times
 from advect.couplings import Independent
 from advect.data import Digits
 from advect.diagnostics import error_against_calls, measured_order
@@ -23,15 +25,23 @@ from advect.solvers import (
     AB2,
     DDIM,
     RK4,
+    AncestralDDIM,
     Context,
+    DormandPrince,
     DPMpp2M,
     DPMpp2S,
     DPMpp3M,
     EDMHeun,
     Euler,
+    EulerMaruyama,
     Heun,
     Midpoint,
+    Overshooting,
+    RectifiedSDE,
+    SDEDPMpp,
     Solver,
+    SourceNoise,
+    StochasticHeun,
     UniPC,
 )
 from advect.systems.framework import Claim, Curves, Measured, Outcome, Pictures, Rule, Setting, System, Table, images_of
@@ -52,6 +62,16 @@ SOLVERS: dict[str, Solver] = {
     "DPM-Solver++ 2S": DPMpp2S(),
     "EDM Heun": EDMHeun(),
     "RK4": RK4(),
+}
+
+STOCHASTIC: dict[str, Solver] = {
+    "Euler-Maruyama, e = g": EulerMaruyama(SourceNoise()),
+    "stochastic Heun, e = g": StochasticHeun(SourceNoise()),
+    "ancestral DDIM, eta = 1": AncestralDDIM(1.0),
+    "SDE-DPM-Solver++ 1": SDEDPMpp(1),
+    "SDE-DPM-Solver++ 2M": SDEDPMpp(2),
+    "rectified SDE": RectifiedSDE(),
+    "overshooting": Overshooting(),
 }
 
 # RMS error at 5, 10, 20 uniform steps from t=.05 to .95 on the reference mixture, computed independently (3 digits)
@@ -132,6 +152,7 @@ def experiment(setting: Setting) -> Outcome:
     """Error against calls on the mixture and on digits, orders, and image quality at 10 calls."""
     out = Outcome()
     _mixture(setting, out)
+    _stochastic(setting, out)
     _digits(setting, out)
     return out
 
@@ -175,10 +196,57 @@ def _mixture(setting: Setting, out: Outcome) -> None:
             [(name, [line[-1].calls / 80, *(r.error for r in line)]) for name, line in runs.items()],
         )
     )
+    _adaptive(field, x, truth, out)
     for name, (solver, kind, *_) in ORDERS.items():
         grid = uniform if kind == "t" else even
         pair = error_against_calls(solver, field, x, truth, [80, 160], grid, context=context)
         out.values[f"order of {name}"] = Measured(measured_order(pair))
+
+
+def _adaptive(field: Callable[..., Tensor], x: Tensor, truth: Tensor, out: Outcome) -> None:
+    """The adaptive solver chooses its steps: its error against the tolerance asked for."""
+    rows: list[tuple[str, list[float | None]]] = []
+    for tolerance in (1e-2, 1e-3, 1e-4, 1e-5, 1e-6):
+        run = Run()
+        found = DormandPrince(rtol=tolerance, atol=tolerance)(field, x, TimeGrid(1, 0.05, 0.95), run)
+        rows.append((f"{tolerance:.0e}", [float(run.nfe), float((found - truth).square().mean().sqrt())]))
+    out.tables.append(
+        Table(
+            "adaptive",
+            "Dormand-Prince 5(4) on the same problem: what a tolerance costs and gives",
+            ("tolerance", "calls", "RMS error"),
+            rows,
+        )
+    )
+
+
+def _stochastic(setting: Setting, out: Outcome) -> None:
+    """Samplers with noise have no exact ends; their law has: mean and covariance of the mixture."""
+    setting.say("samplers with noise on the reference mixture")
+    mixture, path = oracles.reference_mixture(), interpolants.Linear()
+    context, n = Context(path), setting.pick(100_000, 10_000)
+    x1, _ = mixture.draw(4_000_000 if not setting.quick else 400_000, generator(0, "truth"))
+    mean, covariance = x1.mean(0), torch.cov(x1.T)
+    counts = [10, 20, 40, 80]
+    rows: list[tuple[str, list[float | None]]] = []
+    for name, solver in STOCHASTIC.items():
+        errors: list[float | None] = []
+        run = Run()
+        for steps in counts:
+            run = Run(generator(setting.seed, "noise", name, steps))
+            x0 = sources.Gaussian().sample((n, 2), generator=run.generator, dtype=torch.float64)
+            x = solver(mixture.velocity(path), x0, TimeGrid(steps), run, context=context)
+            off = torch.cat([(x.mean(0) - mean).abs(), (torch.cov(x.T) - covariance).abs().flatten()])
+            errors.append(float(off.max()))
+        rows.append((name, [run.nfe / counts[-1], *errors]))
+    out.tables.append(
+        Table(
+            "stochastic",
+            f"Largest error of mean and covariance at t=1 after n steps from t=0, {n} paths (chance alone: about .006)",
+            ("solver", "calls per step", *(f"n={k}" for k in counts)),
+            rows,
+        )
+    )
 
 
 def _digits(setting: Setting, out: Outcome) -> None:
@@ -287,7 +355,7 @@ SYSTEM = System(
         "objective": (FlowMatching,),
         "network": (MLP,),
         "times": (times.TimeGrid, times.LogSNRGrid, times.EDMGrid, times.ShiftedGrid, times.BetaGrid, times.CustomGrid),
-        "solver": (*(type(solver) for solver in SOLVERS.values()), solvers.DormandPrince, solvers.SDEDPMpp),
+        "solver": (*(type(solver) for solver in (*SOLVERS.values(), *STOCHASTIC.values())), DormandPrince),
         "guidance": (guidance.CFG,),
     },
     claims=CLAIMS,
