@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 
 from advect.batch import Batch
+from advect.broadcasting import expand_time
 from advect.distillation.distances import Distance, SquaredError
 from advect.errors import InputError
 from advect.interpolants import Linear
@@ -52,8 +53,7 @@ class KStep(Objective):
         v = nets.model(point.x, t, **batch.cond)
         if isinstance(self.distance, SquaredError):
             return Loss(v, point.v, weight=batch.weight, t=t)
-        rest = (1 - t).reshape(-1, *[1] * (x1.ndim - 1))
-        distance = self.distance(point.x + rest * v, x1)
+        distance = self.distance(point.x + expand_time(1 - t, v) * v, x1)
         return Loss(per_sample=distance if batch.weight is None else batch.weight * distance, t=t)
 
 

@@ -3,14 +3,13 @@ r"""Figures of trajectories and densities: straightness, bits per dimension."""
 from __future__ import annotations
 
 import itertools
-import math
 
 import torch
 from torch import Tensor
 
 from advect.errors import InputError
 from advect.metrics.base import Estimate, bootstrap_mean
-from advect.solvers import Trajectory
+from advect.solvers import Trajectory, bits_per_dim
 
 
 def squared(x: Tensor) -> Tensor:
@@ -66,5 +65,5 @@ def bits_per_dimension(
 
     Source: arXiv 1511.01844 section 3.1.
     """
-    bits = -log_prob.double() / (dimensions * math.log(2)) - math.log2(spacing)
+    bits = bits_per_dim(log_prob.double(), dimensions, 1 / spacing)
     return bootstrap_mean("bits per dimension", bits, generator, unit="bits")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from advect.broadcasting import as_time
 from advect.interpolants import StochasticInterpolant
 from advect.networks.base import Network
 from advect.parts import ModulePart
@@ -36,4 +36,4 @@ class EtaScore(ModulePart):
 
     def output(self, x: Tensor, t: Tensor | float, **cond: Any) -> Tensor:
         """eta at (x, t), shape of x."""
-        return self.network(x, torch.as_tensor(t, dtype=x.dtype, device=x.device), **cond)
+        return self.network(x, as_time(t, x), **cond)

@@ -6,15 +6,12 @@ import dataclasses
 import itertools
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 
 from advect.errors import InputError, require
+from advect.interpolants import AffineInterpolant, shift_time
 from advect.times.base import Grid
-
-if TYPE_CHECKING:
-    from advect.interpolants import AffineInterpolant
 
 
 def _check_steps(steps: int, least: int = 1) -> None:
@@ -148,7 +145,7 @@ class ShiftedGrid(Grid):
             raise InputError(f"shift is {self.shift}: a time shift is above 0")
 
     def times(self, interpolant: AffineInterpolant | None = None) -> list[float]:
-        return [u / (u + self.shift * (1 - u)) for u in _even(0.0, 1.0, self.steps)]
+        return [shift_time(u, self.shift) for u in _even(0.0, 1.0, self.steps)]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from advect.report.pictures import as_bytes
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -129,8 +131,8 @@ def points_of(x: Tensor, n: int = 2000) -> list[list[float]]:
 
 def images_of(x: Tensor, n: int = 20) -> list[Any]:
     """The first n images in [-1, 1], (B, C, H, W), as 0..255 lists; one channel is squeezed."""
-    pixels = ((x[:n].detach().cpu().clamp(-1, 1) + 1) * 127.5).round().byte()
-    return (pixels[:, 0] if pixels.shape[1] == 1 else pixels.permute(0, 2, 3, 1)).tolist()
+    pixels = as_bytes(x[:n])
+    return (pixels[..., 0] if pixels.shape[-1] == 1 else pixels).tolist()
 
 
 def mean(values: Sequence[float]) -> float:

@@ -16,6 +16,7 @@ from typing import Any
 
 from advect.errors import InputError
 from advect.files import read_json, write_json
+from advect.saving import versions
 from advect.systems.framework.base import Claim, System
 from advect.systems.framework.outcome import Measured, Outcome, deviation, mean
 from advect.systems.framework.page import write_page
@@ -171,10 +172,3 @@ def machine() -> str:
         with open("/proc/cpuinfo") as file:
             name = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), name)
     return f"{_processors()} x {name}, {platform.system()}"
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides the numbers."""
-    from importlib.metadata import version
-
-    return {"python": platform.python_version(), **{name: version(name) for name in ("advect", "torch", "numpy")}}
