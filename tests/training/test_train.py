@@ -6,6 +6,7 @@ import functools
 import math
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -109,6 +110,31 @@ class Shuffled(Coupling):
 def test_workers_change_no_number(workers: int) -> None:
     transport = Transport(coupling=Shuffled())
     assert torch.equal(trained(transport=transport, prefetch=0), trained(transport=transport, prefetch=workers))
+
+
+def test_one_thread_alone_asks_for_data_while_training(tmp_path: Any) -> None:
+    """Data that are computed on the way need not be thread-safe; sample grids look at held-out data read before."""
+    asked: list[tuple[str, str]] = []
+
+    @dataclass(frozen=True)
+    class Computed(advect.data.Data):
+        @property
+        def shape(self) -> tuple[int, ...]:
+            return (2,)
+
+        def size(self, split: str = "train") -> int:
+            return 64 if split != "test" else 0
+
+        def batch(self, split: str, index: Tensor, generator: torch.Generator | None = None) -> Batch:
+            asked.append((threading.current_thread().name, split))
+            return Batch(points()[index])
+
+    options = {"steps": 6, "batch_size": 8, "sample_every": 2, "sample_count": 4, "tensorboard": False}
+    advect.train(Affine(), Computed(), folder=tmp_path, **{**CPU, **options})
+    assert len(list((tmp_path / "samples").iterdir())) == 3
+    begun = next(i for i, (name, _) in enumerate(asked) if name.startswith("advect-feed"))
+    assert ("MainThread", "validation") in asked[:begun]
+    assert len({name for name, _ in asked[begun:]}) == 1
 
 
 def test_an_error_in_a_worker_reaches_the_caller() -> None:

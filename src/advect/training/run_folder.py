@@ -18,7 +18,7 @@ from advect.training.loop import Files, Trainer
 from advect.training.posthoc import SNAPSHOTS
 from advect.training.processes import Processes
 from advect.training.signature import refuse_changes
-from advect.training.watch import draw
+from advect.training.watch import Watch
 
 
 class RunFolder(Files):
@@ -39,6 +39,7 @@ class RunFolder(Files):
         self.config = json.loads(json.dumps(config))  # tuples become lists, as they are when read back
         self.checkpoints = folder / "checkpoints"
         self._log: Log | None = None
+        self._watch: Watch | None = None
         self.pending: dict[str, Any] = {}  # what samples showed, until the next row of the log
         if folder.exists() and not folder.is_dir():
             raise InputError(f"folder is {folder}, which is a file: give a folder, old or new")
@@ -69,6 +70,8 @@ class RunFolder(Files):
         if not self.processes.main:
             return
         settings = trainer.job.settings
+        if settings.sample_every is not None:
+            self._watch = Watch(trainer.job)
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             checkpoints.clear_leftovers(self.folder)
@@ -82,9 +85,9 @@ class RunFolder(Files):
         if every is None or (step % every and step != self.trainer.job.settings.steps):
             return
         flow = self.trainer.flow()
-        if self.processes.main:
+        if self._watch is not None:
             with writing(self.folder / "samples"):
-                path, distance = draw(flow, self.trainer.job, self.folder / "samples", step)
+                path, distance = self._watch.draw(flow, self.folder / "samples", step)
             self.pending = {"sample_step": step, "distance": distance}
             self.trainer.job.monitor.samples(step, path)
         self.processes.wait()
