@@ -20,8 +20,8 @@ from advect.distillation import (
 )
 from advect.encoders import Pixels, SmallClassifier
 from advect.errors import InputError
-from advect.interpolants import Cosine
-from advect.objectives import Networks
+from advect.interpolants import Cosine, Linear, Scaled
+from advect.objectives import FlowMatching, Networks
 from advect.parts import build, config_of
 from advect.solvers import Euler, Heun
 from advect.times import TimeGrid
@@ -145,6 +145,24 @@ def test_online_pairs_are_the_ends_of_the_teachers_ode(solver, steps, calls):
     assert student.a.grad is not None
     again = OnlineReflow(solver, TimeGrid(steps))(nets, data, torch.Generator().manual_seed(0)).mean()
     assert torch.equal(loss, again)
+
+
+def test_online_pairs_start_at_the_state_that_the_path_has_for_x0():
+    """On a path with g(0) = 2 the way begins at 2 x0, as it does where a Flow is sampled."""
+    seen = {}
+
+    class Keep(FlowMatching):
+        def loss(self, nets, batch, generator):
+            seen["batch"] = batch
+            return super().loss(nets, batch, generator)
+
+    path = Scaled(Linear(), 2.0)
+    teacher = advect.Flow(linear, advect.Transport(interpolant=path), shape=(2,))
+    nets = Networks(linear, others={"teacher": linear}, transport=reflow_transport(teacher.transport, online=True))
+    OnlineReflow(Euler(), TimeGrid(3), Keep())(nets, batch())
+    x0, x1 = seen["batch"].x0, seen["batch"].x1
+    torch.testing.assert_close(x1, teacher.sample(16, x0=x0, solver=Euler(), grid=3))
+    assert (x1 - Euler()(linear, x0, 3)).abs().max() > 0.1
 
 
 def test_the_refusal_of_a_first_teacher_is_inherited():

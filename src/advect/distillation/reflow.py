@@ -15,7 +15,7 @@ from advect.couplings import Independent, Paired
 from advect.errors import InputError
 from advect.fields import Run, bind
 from advect.objectives import FlowMatching, Loss, Networks, Objective
-from advect.solvers import Context, Euler, Solver
+from advect.solvers import Context, Euler, Solver, first_time, start_state
 from advect.times import Grid, TimeGrid
 from advect.transport import Transport
 
@@ -77,11 +77,12 @@ class OnlineReflow(Objective):
                 "the transport says that the velocity gives a score, which reflow takes away: "
                 "pass transport=reflow_transport(teacher.transport, online=True)"
             )
-        x0 = batch.x0
+        x0, path = batch.x0, nets.transport.interpolant
         assert x0 is not None
         with torch.no_grad():
             run = Run(generator)
-            context = Context(nets.transport.interpolant, nets.transport.source)
             cond: dict[str, Any] = dict(batch.cond)
-            x1 = self.solver(bind(nets["teacher"], run, **cond), x0, self.grid, run, context=context)
+            start = start_state(x0, first_time(self.grid, path), path)
+            context = Context(path, nets.transport.source)
+            x1 = self.solver(bind(nets["teacher"], run, **cond), start, self.grid, run, context=context)
         return self.objective.loss(nets, batch.replace(x1=x1), generator)
