@@ -97,10 +97,10 @@ class StochasticHeun(Solver):
     """Two evaluations of the drift and one draw of noise a step.
 
     "trapezoid" predicts with Euler-Maruyama, noise included, and averages the drifts at both ends; its noise has
-    variance |h| (e_r + e_t). Since the noise does not depend on the state, the weak order is 2 (measured: 2.0 in the
-    variance of a linear SDE). "noise_first" adds the noise, then takes a Heun step whose two drifts are both at the
-    end time (the released sampler of stochastic interpolants); weak order 1 (measured: 1.0). A step into t=0 or t=1,
-    where the score may have no value, is Euler-Maruyama.
+    variance |h| (e_r + e_t). Since the noise does not depend on the state, the weak order is 2. "noise_first" adds the
+    noise, then takes a Heun step whose two drifts are both at the end time (the released sampler of stochastic
+    interpolants); weak order 1. Both are measured in docs/systems/principles.md. A step into t=0 or t=1, where the
+    score may have no value, is Euler-Maruyama.
 
     Args:
         level: e(t).
