@@ -71,6 +71,9 @@ class OnlineReflow(Objective):
         self.grid: Grid = TimeGrid(20) if grid is None else grid
         self.objective: Objective = FlowMatching() if objective is None else objective
 
+    def refusal(self, transport: Transport) -> str | None:
+        return self.objective.refusal(transport)
+
     def loss(self, nets: Networks, batch: Batch, generator: torch.Generator | None) -> Loss:
         if nets.transport.score_refusal is None:
             raise InputError(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from advect.batch import Batch
 from advect.errors import InputError
@@ -110,6 +110,17 @@ class Objective(ModulePart, ABC):
     """
 
     needs: ClassVar[dict[str, str]] = {}
+
+    def refusal(self, transport: Transport) -> str | None:
+        """None if `model` learns what a Flow integrates, a velocity or a flow map; else the sentence that says why not.
+
+        :func:`advect.train` asks before it trains. As a loss in a loop of one's own any objective will do.
+        """
+        return None
+
+    def dressed(self, role: str, network: nn.Module, transport: Transport) -> nn.Module:
+        """The network of a role as a Flow keeps it: wrapped, where its output is not yet what the role stands for."""
+        return network
 
     def forward(
         self,

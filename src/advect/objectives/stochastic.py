@@ -23,9 +23,11 @@ from torch import Tensor, nn
 from advect.batch import Batch
 from advect.errors import InputError
 from advect.interpolants import Decomposition, StochasticInterpolant, Zero
+from advect.networks import EtaScore, Network
 from advect.objectives.base import Loss, Networks, Objective
 from advect.randomness import randn_like
 from advect.times import TimeDensity, Uniform
+from advect.transport import Transport
 
 Field = Literal["b", "v", "s", "eta"]
 Form = Literal["mse", "paper"]
@@ -86,6 +88,9 @@ class InterpolantLoss(Objective):
         self.antithetic = antithetic
         self.form: Form = _form(form)
 
+    def refusal(self, transport: Transport) -> str | None:
+        return _no_velocity(self.field, transport, "field")
+
     def loss(self, nets: Networks, batch: Batch, generator: torch.Generator | None) -> Loss:
         path = _path(nets, self.field)
         draw = _draw(path, self.times, batch, generator, self.antithetic)
@@ -97,7 +102,8 @@ class VelocityAndScore(Objective):
 
     `model` learns the velocity, the network of the role "score" the other; both are what an SDE of any noise level
     needs. eta is the better choice near the ends, where s is infinite; its network is then wrapped in
-    :class:`~advect.networks.EtaScore`, which a Flow can ask for the score.
+    :class:`~advect.networks.EtaScore`, which a Flow can ask for the score; :func:`advect.train` wraps a network of
+    advect by itself. With "v" the sum b = v + gamma' eta is the caller's to take: ``advect.train`` asks for "b".
 
     Args:
         velocity: "b" or "v".
@@ -129,6 +135,15 @@ class VelocityAndScore(Objective):
         self.antithetic = antithetic
         self.form: Form = _form(form)
 
+    def refusal(self, transport: Transport) -> str | None:
+        return _no_velocity(self.velocity, transport, "velocity")
+
+    def dressed(self, role: str, network: nn.Module, transport: Transport) -> nn.Module:
+        path = transport.interpolant
+        if role != "score" or self.score != "eta" or not isinstance(path, StochasticInterpolant):
+            return network
+        return EtaScore(network, path) if isinstance(network, Network) else network
+
     def loss(self, nets: Networks, batch: Batch, generator: torch.Generator | None) -> Loss:
         path = _path(nets, self.score)
         draw = _draw(path, self.times, batch, generator, self.antithetic)
@@ -150,6 +165,19 @@ def _times(times: TimeDensity | None, field: Field) -> TimeDensity:
             "use Uniform(0.001, 0.999)"
         )
     return times
+
+
+def _no_velocity(field: Field, transport: Transport, argument: str) -> str | None:
+    """Why a network of this field moves nothing by itself, if it does not."""
+    path = transport.interpolant
+    bare = isinstance(path, StochasticInterpolant) and isinstance(path.gamma, Zero)
+    if field == "b" or (field == "v" and bare):  # without a latent v = b
+        return None
+    means = {"v": "v = E[dI/dt|x], which lacks gamma' E[z|x]", "s": "the score", "eta": "eta = E[z|x]"}[field]
+    return (
+        f"{argument} is {field!r}: the network would learn {means}, and a Flow that integrated it as the velocity "
+        f"would be wrong: take {argument}='b', with VelocityAndScore where a score is wanted too"
+    )
 
 
 def _form(form: Form) -> Form:

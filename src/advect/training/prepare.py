@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,7 +18,8 @@ from advect.couplings import Independent, Paired
 from advect.errors import InputError
 from advect.files import hash_tensors
 from advect.flow import Flow
-from advect.objectives import FlowMatching, Objective
+from advect.objectives import FlowMatching, Networks, Objective
+from advect.randomness import generator
 from advect.sampler import Sampler
 from advect.training.inputs import (
     as_conditions,
@@ -27,7 +30,7 @@ from advect.training.inputs import (
     start_weights,
 )
 from advect.training.job import Job
-from advect.training.module import modules_in
+from advect.training.module import at_rest, modules_in
 from advect.training.monitor import Monitor
 from advect.training.settings import TrainSettings
 from advect.training.signature import describe
@@ -70,6 +73,8 @@ def prepare(
         raise InputError(f"conditions names {missing}, but what comes with the data is {sorted(few.cond)}")
     few = few.replace(cond={item.name: few.cond[item.name] for item in conditions.items})
     transport = _transport(transport, few)
+    if (refusal := objective.refusal(transport)) is not None:
+        raise InputError(refusal)
     networks = {"model": as_network(network, data, codec, conditions, objective, seed, "model")}
     given = dict(others or {})
     for role, kind in objective.needs.items():
@@ -86,7 +91,8 @@ def prepare(
                 f"others names {role!r}, but the objective {type(objective).__name__} asks for {list(objective.needs)}"
             )
         if kind.startswith("trained"):
-            networks[role] = as_network(value, data, codec, conditions, objective, seed, role)
+            made = as_network(value, data, codec, conditions, objective, seed, role)
+            networks[role] = objective.dressed(role, made, transport)
         else:
             frozen[role] = as_frozen(value, data, codec, conditions, objective, seed, role)
     if start_from is not None:
@@ -100,6 +106,7 @@ def prepare(
         )
     for role, net in networks.items():
         _try(role, net, codec, few, two_times=_kind(objective, role).endswith("map"))
+    _try_loss(objective, Networks(networks["model"], networks["model"], {**networks, **frozen}, transport), codec, few)
     config = {
         "network": describe(networks["model"]),
         "others": {role: describe(net) for role, net in networks.items() if role != "model"},
@@ -184,3 +191,16 @@ def _try(role: str, network: nn.Module, codec: Codec, few: Batch, *, two_times: 
             f"the network {type(network).__name__} ({role}) gives shape {tuple(out.shape)} for x of shape "
             f"{tuple(x.shape)}: a velocity has the shape of x"
         )
+
+
+@torch.no_grad()
+def _try_loss(objective: Objective, nets: Networks, codec: Codec, few: Batch) -> None:
+    """Take one loss of two samples: an objective that refuses its path or networks does so before a folder is made."""
+    dtype = next((p.dtype for p in objective.parameters()), few.x1.dtype)
+    batch = few.replace(
+        x1=codec.encode(few.x1).to(dtype), x0=None if few.x0 is None else codec.encode(few.x0).to(dtype)
+    )
+    modules = [net for net in {nets.model, *nets.others.values()} if isinstance(net, nn.Module)]
+    # only what it refuses: networks still lie where they came from, and an error of another kind has its own traceback
+    with at_rest(modules), torch.random.fork_rng([]), contextlib.suppress(RuntimeError, TypeError, IndexError):
+        copy.deepcopy(objective)(nets, batch, generator(0, "try"))
