@@ -45,7 +45,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid JSON: {error}") from error
+        raise InputError(f"{path} is not valid JSON ({error}): restore it from a copy") from error
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

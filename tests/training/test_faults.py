@@ -158,7 +158,7 @@ def test_changed_data_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_with_a_run_is_not_overwritten(whole: Path) -> None:
-    with pytest.raises(InputError, match="holds a run: pass resume=True"):
+    with pytest.raises(InputError, match="holds a run: let it resume"):
         small(whole, resume=False)
 
 

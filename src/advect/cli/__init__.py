@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import sys
+import warnings
 from collections.abc import Sequence
 
 COMMANDS = {
@@ -56,10 +57,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             near = difflib.get_close_matches(name, COMMANDS, 1)
             hint = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(COMMANDS)}"
             raise InputError(f"there is no command {name!r}: {hint}")
-        return importlib.import_module(f"advect.cli.{name}").run(arguments[1:])
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            return importlib.import_module(f"advect.cli.{name}").run(arguments[1:])
     except (InputError, MissingExtra) as error:
         print(f"advect: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # a disk, folder or file that does not allow what is asked of it
+        if error.filename is None:
+            raise
+        print(f"advect: {error.filename} cannot be used: {error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("advect: stopped", file=sys.stderr)
         return 130
+
+
+def _warn(message: Warning | str, *place: object, **more: object) -> None:
+    """A warning as a sentence, without the place in the code that it came from."""
+    print(f"advect: warning: {message}", file=sys.stderr)

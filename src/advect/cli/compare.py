@@ -56,6 +56,8 @@ def run(arguments: Sequence[str]) -> int:
     given = parse(parser, arguments)
     built = instantiate(parser, given)
     how = Comparison(**{name: built[name] for name in Comparison.__dataclass_fields__})
+    if how.n < 4:
+        raise InputError(f"n is {how.n}: a figure with an interval takes at least 4 samples")
     flows = {path: open_flow(path, how.trust_remote_code) for path in dict.fromkeys(given.flows)}
     first = next(iter(flows.values()))
     data = data_of(first, how.data, how.trust_remote_code)

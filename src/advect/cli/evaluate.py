@@ -70,6 +70,10 @@ def run(arguments: Sequence[str]) -> int:
         data = against.data
         real, other = held_out(data, against.n)
         fake = samples if isinstance(samples, Batch) else Batch(samples)
+        if fake.x1.shape[1:] != real.x1.shape[1:]:
+            raise InputError(
+                f"{path} has samples of shape {tuple(fake.x1.shape[1:])} and data of shape {data.shape}: name like data"
+            )
         metrics = _metrics(against, data, labelled=bool(fake.cond))
         result = {"n": len(fake), "metrics": [m(fake, real, other_real=other).as_dict() for m in metrics]}
     result |= {"flow": str(path), "data": config_of(data), "versions": versions()}
@@ -109,6 +113,9 @@ def of_flow(flow: Flow, data: Data, against: Against, how: Sampling) -> dict[str
 def data_of(flow: Flow, given: Data | None, trusted: bool = False) -> Data:
     """The data that are given, or those that the flow was trained on."""
     if given is not None:
+        shape = tuple(flow.codec.decode(torch.zeros(1, *flow.shape, device=flow.device)).shape[1:])
+        if given.shape != shape:
+            raise InputError(f"data has samples of shape {given.shape} and the flow of shape {shape}: name like data")
         return given
     described = flow.record.get("data")
     if not isinstance(described, dict) or "class_path" not in described:

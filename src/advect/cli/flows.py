@@ -102,11 +102,19 @@ def conditions_for(flow: Flow, given: dict[str, Any], first: int, n: int) -> dic
 def _labels(flow: Flow, item: ClassLabel, value: Any, first: int, n: int) -> Tensor | int:
     if value == "each":
         return (torch.arange(n) + first) % item.classes
-    if isinstance(value, str) and not value.lstrip("-").isdigit():
-        names = list(flow.record.get("class_names") or [])
-        if value in names:
-            return names.index(value)
-        near = difflib.get_close_matches(value, names, 3, 0.4)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"give a number from 0 to {item.classes - 1}"
-        raise InputError(f"cond.{item.name} is {value!r}, which is no class of this flow: {hint}")
-    return int(value)
+    if isinstance(value, list):
+        raise InputError(f"cond.{item.name} is {value}: give one class for all, 'each' or 'none'")
+    if isinstance(value, (int, float)) or value.lstrip("-").replace(".", "", 1).isdigit():
+        number = float(value)
+        if number not in range(item.classes):
+            raise InputError(
+                f"cond.{item.name} is {value}, but there are {item.classes} classes: give a number from 0 to "
+                f"{item.classes - 1}, a class by its name, 'each' or 'none'"
+            )
+        return int(number)
+    names = list(flow.record.get("class_names") or [])
+    if value in names:
+        return names.index(value)
+    near = difflib.get_close_matches(value, names, 3, 0.4)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"give a number from 0 to {item.classes - 1}"
+    raise InputError(f"cond.{item.name} is {value!r}, which is no class of this flow: {hint}")

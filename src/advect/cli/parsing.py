@@ -14,6 +14,8 @@ from typing import Any
 from advect.errors import InputError, require
 from advect.parts import Part
 
+_NOISE = ("Parser key", "Problem with", "Subtypes:", "Errors:", "Given value", "Does not validate against")
+
 
 def new_parser(command: str, description: str) -> Any:
     """A parser that raises instead of exiting, and reads nothing from the environment."""
@@ -37,9 +39,14 @@ def parse(parser: Any, arguments: Sequence[str]) -> Any:
 
 def instantiate(parser: Any, namespace: Any) -> Any:
     """Build the parts that a namespace describes; a part that refuses its arguments has the last word."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return parser.instantiate(namespace)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return parser.instantiate(namespace)
+    except (argparse.ArgumentError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(sentence(str(error), option_names(parser))) from error
 
 
 def option_names(parser: Any) -> list[str]:
@@ -49,12 +56,18 @@ def option_names(parser: Any) -> list[str]:
 
 def sentence(message: str, known: Iterable[str] = ()) -> str:
     """Boil down a nested message of jsonargparse to one sentence with a mend."""
+    known = list(known)
     key = ".".join(re.findall(r'Parser key "([^"]+)"', message))
-    if match := re.search(r"unrecognized arguments: (?:--)?([\w.+-]+)", message, re.IGNORECASE):
-        return f"there is no option --{match[1]}{_near_option(match[1], known)}"
+    if match := re.search(r"unrecognized arguments: (\S+)", message, re.IGNORECASE):
+        if not match[1].startswith("-"):
+            return f"{match[1]!r} is one argument too many: an option begins with --"
+        name = match[1].lstrip("-").partition("=")[0]
+        return f"there is no option --{name}{_near_option(name, known)}"
     if "Problems parsing config" in message:
         place = re.search(r"line \d+, column \d+", message)
         return f"the recipe is not valid YAML{' (' + place[0] + ')' if place else ''}: mend it there"
+    if "Unexpected config" in message:
+        return "the recipe holds no keys: give it at least data and network"
     if match := re.search(r"(?:Option|Key) '([\w.]+)' is not (?:accepted|expected)", message):
         unknown, owner = match[1], _class_in(message)
         if owner is None:
@@ -63,23 +76,42 @@ def sentence(message: str, known: Iterable[str] = ()) -> str:
         where = f"{key}.{unknown}" if key else unknown
         if unknown == "spec":
             return f"{where} cannot be given: the network's shape and conditions are derived from the data"
-        return f"{owner.__name__} has no argument {unknown!r} (key {where}){_near(unknown, _arguments(owner))}"
+        first = unknown.partition(".")[0]  # of a dict in the place of an argument that is not there, every key is named
+        return f"{owner.__name__} has no argument {first!r} (key {where}){_near(first, _arguments(owner))}"
     if match := re.search(r"Expected a dot import path string: (\S+)", message):
-        return f"{key} is {match[1]}, which is no class known there{_near(match[1], _short_names(key, message))}"
+        named = f"{key} is {match[1]}, which" if key else match[1]
+        return f"{named} is no class known there{_near(match[1], _short_names(key, message))}"
     if match := re.search(r"arguments are required: ([\w., ]+)", message):
-        return f"{match[1]} is missing: give it in the recipe or as an option"
-    if match := re.search(r"Expected a <class '([\w.]+)'>\. Got value: (.*)", message):
-        return f"{key} is {match[2].strip()}, and should be {_kind(match[1])}"
+        if not key and match[1] not in known and "," not in match[1]:
+            return f"{match[1]} is missing: name it after the command"
+        return f"{key}{'.' if key else ''}{match[1]} is missing: give it in the recipe or as an option"
     if "is abstract" in message and key:
         return f"{key} needs a class: name one as --{key} CLASS, and its arguments after it (--{key}.help CLASS)"
+    given = re.search(r"(?:Got|Given) value: (.*?)(?:\. Got value: .*)?$", message, re.MULTILINE)
+    named = given or re.search(r"Import path (\S+) does not", message)
+    what = f"{key} is {named[1].strip()}" if named else key
+    if match := re.search(r"Expected a typing\.Literal\[([^\]]*)\]", message):
+        return f"{what}: choose from {match[1].replace(chr(39), '')}"
+    if match := re.search(r"[Ii]mport path.* does not correspond to a subclass of (\w+)", message):
+        return f"{what}, which is no {match[1]}: name a class of that kind"
+    if match := re.search(r"expects a function or a callable class: (.*)\. Got value: (\S+)$", message):
+        return f"{key} is {match[2]}, which cannot be imported ({match[1]}): check its path"
     lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
-    useful = [line for line in lines if not line.startswith(("Parser key", "Problem with", "Subtypes:", "Errors:"))]
-    text = " ".join((useful or lines)[:2])
+    useful = [line for line in lines if not line.startswith(_NOISE)]
+    expected = [found[1] for line in useful if (found := re.match(r"Expected a <class '([\w.]+)'>", line))]
+    expected += re.findall(r": Expected a <class '([\w.]+)'>", message)
+    said = [line for line in useful if "Expected a <class" not in line and not line.startswith("Type ")]
+    if expected and not said:
+        kinds = dict.fromkeys(_kind(name) for name in expected if name != "NoneType")
+        return f"{what}, and should be {' or '.join(kinds)}"
+    text = " ".join((said or lines)[:2])
     return f"{key}: {text}" if key and key not in text else text
 
 
 def _underscored(argument: str, parser: Any) -> str:
-    """Accept --batch-size for --batch_size."""
+    """Accept --batch-size for --batch_size, and -n for --n."""
+    if argument == "-n" and not any("-n" in action.option_strings for action in parser._actions):
+        return "--n"
     name, equals, value = argument.partition("=")
     spelled = "--" + name.lstrip("-").replace("-", "_")
     if (
@@ -111,7 +143,9 @@ def _near_option(name: str, known: Iterable[str]) -> str:
 
 
 def _kind(name: str) -> str:
-    return {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}.get(name, name)
+    lists, names = "a list, like [a, b]", "names with values, like {a: 1}"
+    plain = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
+    return (plain | {"list": lists, "tuple": lists, "dict": names}).get(name, name)
 
 
 def _class_in(message: str) -> type | None:

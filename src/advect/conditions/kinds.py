@@ -47,7 +47,8 @@ class ClassLabel(Condition):
         if low < 0 or high > self.classes:
             raise InputError(
                 f"{self.name}: labels run from {low} to {high}, but there are {self.classes} classes, "
-                f"0 to {self.classes - 1} ({self.classes} is the null class): mend the labels or set classes={high + 1}"
+                f"0 to {self.classes - 1} ({self.classes} is the null class): mend the labels"
+                + (f" or set classes={high + 1}" if low >= 0 else "")
             )
         return value.long()
 

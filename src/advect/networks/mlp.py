@@ -50,8 +50,8 @@ class MLP(Network):
     ) -> None:
         super().__init__(spec)
         widths = self.sizes[size] if hidden is None else tuple(hidden)
-        if not widths or (residual and len(set(widths)) > 1):
-            raise InputError(f"hidden is {widths}: give at least one width, and equal ones with residual=True")
+        if not widths or min(widths) < 1 or (residual and len(set(widths)) > 1):
+            raise InputError(f"hidden is {widths}: give widths of at least 1, and equal ones with residual=True")
         self.frequencies, self.residual = frequencies, residual
         states = math.prod(spec.shape)
         self.conditions = ConditionEmbedding(spec.conditions, embedding)

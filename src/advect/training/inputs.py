@@ -63,7 +63,16 @@ def as_network(
     spec = NetSpec(codec.latent_shape(data.shape), conditions.items, times)
     with torch.random.fork_rng([]):
         torch.manual_seed(seed_of(seed, "init", role))
-        made = network(spec)
+        try:
+            made = network(spec)
+        except InputError:
+            raise
+        except (RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
+            maker = getattr(network, "func", network)  # a class, or a partial of one
+            raise InputError(
+                f"the network {getattr(maker, '__name__', maker)} ({role}) cannot be built for a state of shape "
+                f"{spec.shape}: {' '.join(str(error).split())}"
+            ) from error
     if not isinstance(made, nn.Module):
         raise InputError(f"network made a {type(made).__name__}, not an nn.Module: give a module, or a class of one")
     return made

@@ -44,7 +44,9 @@ class RunFolder(Files):
         if folder.exists() and not folder.is_dir():
             raise InputError(f"folder is {folder}, which is a file: give a folder, old or new")
         if checkpoints.steps_of(self.checkpoints) and not resume:
-            raise InputError(f"folder is {folder}, which holds a run: pass resume=True, or another folder")
+            raise InputError(
+                f"folder is {folder}, which holds a run: let it resume (the default), or give another folder"
+            )
         if checkpoints.steps_of(self.checkpoints) and (folder / "recipe.json").exists():
             refuse_changes(read_json(folder / "recipe.json"), self.config, folder)
         self.found = checkpoints.newest(self.checkpoints)

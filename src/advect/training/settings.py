@@ -115,6 +115,8 @@ class TrainSettings(Part):
             raise InputError(
                 f"warmup={self.warmup}, weight_decay={self.weight_decay}, prefetch={self.prefetch}: none is below 0"
             )
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"betas is {self.betas}: both lie in [0, 1)")
         for name, allowed in (
             ("optimizer", ("adamw", "adam", "sgd")),
             ("schedule", ("constant", "cosine")),
