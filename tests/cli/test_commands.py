@@ -142,7 +142,10 @@ def test_samples_become_pictures_arrays_and_a_sheet(cli, tiny_run):
     names = sorted(name for name in os.listdir("pictures") if name.endswith(".png"))
     assert names == [f"{i:06d}.png" for i in range(5)]
     assert Image.open("pictures/000000.png").size == (8, 8)
-    assert os.path.exists("pictures/grid/grid.png")
+    assert os.path.exists("pictures.png")
+    assert cli("sample", tiny_run, "-n", "4", "--steps", "1", "-o", "pictures")[0] == 0
+    assert not os.path.exists("pictures/000004.png")  # of the call before
+    assert cli("evaluate", "pictures", "--data", "Digits", "-n", "20")[0] == 0
     assert cli("sample", tiny_run, "-n", "5", "--steps", "2", "-o", "x.npz", "--cond.label", "each")[0] == 0
     assert np.load("x.npz")["label"].tolist() == [0, 1, 2, 3, 4]
     assert json.loads(Path("x.json").read_text())["calls"] == {"model": 4}

@@ -43,7 +43,7 @@ def write_run_report(
     page = Page(f"Run {recipe.name}", f"{type(flow.network).__name__} on {type(data).__name__}, in {folder}.")
     logs = sorted(folder.glob("*/log.jsonl")) or [folder / "log.jsonl"]
     rows = [row for log in logs for row in read_log(log)]
-    snapshots = sorted(folder.rglob("samples/*.png"))
+    snapshots = sorted(folder.rglob("samples/step-*.png"))
     add(page, "Training", training_items(rows, snapshots))
     add(page, "Samples and distances by network calls", quality_items({recipe.name: found}))
     few = {name: value[:40] for name, value in cond.items()}

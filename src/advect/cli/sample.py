@@ -16,7 +16,7 @@ from advect.cli.progress import Progress
 from advect.cli.shards import Crew, Parts
 from advect.errors import InputError
 from advect.fields import Run
-from advect.files import write_json
+from advect.files import read_json, write_json
 from advect.flow import Flow
 from advect.report import save_each, save_png
 
@@ -29,7 +29,7 @@ def make_parser() -> Any:
     parser.add_argument("flow", help="run folder, folder with a flow.json, or a flow that ships with advect")
     parser.add_argument("-n", "--count", type=int, default=64, help="how many samples")
     parser.add_argument(
-        "-o", "--out", default=None, help="a folder for PNG files, or a .npz or .npy file; FLOW/samples if not given"
+        "-o", "--out", default=None, help="a folder for PNG files, or a .npz or .npy file; FLOW/generated if not given"
     )
     parser.add_argument("--format", default=None, help="png, npz or npy, where the name of --out does not say it")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and write nothing")
@@ -79,7 +79,7 @@ def target(out: str | None, kind: str | None, flow_path: str, flow: Flow) -> tup
     if out is None:
         kind = kind or ("png" if picture else "npz")
         beside = Path(flow_path) if Path(flow_path).is_dir() else Path("runs") / flow_path  # a shipped flow has a name
-        out = str(beside / ("samples" if kind == "png" else f"samples.{kind}"))
+        out = str(beside / ("generated" if kind == "png" else f"generated.{kind}"))
     path = Path(out)
     named = path.suffix.lstrip(".") if path.suffix in (".npz", ".npy") else "png"
     kind = kind or (named if named != "png" or picture else "npz")
@@ -95,6 +95,9 @@ def target(out: str | None, kind: str | None, flow_path: str, flow: Flow) -> tup
 def draw(flow: Flow, how: Sampling, n: int, out: Path, kind: str, crew: Crew) -> tuple[float, Run]:
     """Draw this process's batches, write them, and merge; returns seconds and counts of one trajectory."""
     parts = Parts(out)
+    if kind == "png" and crew.main:
+        _clear_old(out)
+    crew.wait()
     batches = list(crew.batches(n, how.batch_size))
     progress = Progress() if crew.main else None
     if progress is not None:
@@ -120,11 +123,23 @@ def draw(flow: Flow, how: Sampling, n: int, out: Path, kind: str, crew: Crew) ->
     crew.wait()
     if crew.main:
         if kind == "png":
-            save_png(out / "grid" / "grid.png", torch.cat(shown))
+            save_png(sheet_of(out), torch.cat(shown))
         else:
             parts.merge(n)
     crew.wait()
     return time.perf_counter() - began, counts
+
+
+def sheet_of(folder: Path) -> Path:
+    """The sheet lies beside the folder, whose pictures then are samples and nothing else."""
+    return folder.with_name(f"{folder.name}.png")
+
+
+def _clear_old(folder: Path) -> None:
+    """Remove the samples that an earlier call wrote into the same folder, so that two flows never mix in it."""
+    written = folder / "samples.json"
+    for number in range(int(read_json(written)["n"]) if written.is_file() else 0):
+        (folder / f"{number:06d}.png").unlink(missing_ok=True)
 
 
 def _column(value: Any, n: int) -> Tensor:
