@@ -146,9 +146,7 @@ def test_corrupt_pictures_are_named(tmp_path, memory_gb):
     broken = tmp_path / "class_1" / "004.png"
     content = broken.read_bytes()
     broken.write_bytes(b"not a picture")
-    refused(
-        data.ImageFolder(str(tmp_path), memory_gb=memory_gb), "class_1/004.png cannot be read as a picture", "remove"
-    )
+    refused(data.ImageFolder(str(tmp_path), memory_gb=memory_gb), "class_1/004.png is damaged or no picture", "remove")
     broken.write_bytes(content[: len(content) // 2])  # the header is whole, the pixels are not
     example = data.ImageFolder(str(tmp_path), memory_gb=memory_gb, validation=0, test=0)
     with pytest.raises(InputError, match=r"class_1/004\.png is damaged .*replace or remove it"):
@@ -185,7 +183,7 @@ def test_idx_files(tmp_path):
         refused(data.Idx(str(tmp_path)), sentence)
     images.write_bytes(content)
     (tmp_path / "t10k-labels-idx1-ubyte").unlink()
-    refused(data.Idx(str(tmp_path)), "label is given for some splits and not for others, test among them")
+    refused(data.Idx(str(tmp_path)), "label is given for some splits and not for others: give it for test")
 
 
 def test_cifar(tmp_path):
@@ -217,9 +215,7 @@ def test_tars(tmp_path):
     refused(data.WebDataset(str(tmp_path / "*.tar")), "*.tar holds no pictures")
     tar = made.write_tar(tmp_path / "a.tar")
     (tmp_path / "a.tar.gz").write_bytes(gzip.compress(tar.read_bytes()))
-    refused(
-        data.WebDataset(str(tmp_path / "a.tar.gz")), "a.tar.gz cannot be read as a tar", "gzipped one must be unpacked"
-    )
+    refused(data.WebDataset(str(tmp_path / "a.tar.gz")), "a.tar.gz cannot be read as a tar", "unpack it first")
     made.write_tar(tmp_path / "b.tar", classes=False)
     refused(data.WebDataset(str(tmp_path / "{a,b}.tar")), "{a,b}.tar does not exist")
     refused(data.WebDataset(str(tar), str(tmp_path / "b.tar")), "b.tar:000.png has no .cls beside it")
@@ -247,3 +243,23 @@ def test_hugging_face(tmp_path):
 def test_an_absent_split_is_named():
     with pytest.raises(InputError, match=r"Tensors has no split 'dev': there are \['test', 'train', 'validation'\]"):
         data.Tensors(X).batch("dev", torch.tensor([0]))  # pyright: ignore[reportArgumentType]
+
+
+def test_text_is_no_pickle_and_single_numbers_are_reshaped(tmp_path):
+    (tmp_path / "text.npz").write_text("hello")
+    refused(data.Arrays(str(tmp_path / "text.npz")), "text.npz is damaged or no NumPy file: write it by np.save")
+    np.save(tmp_path / "flat.npy", np.zeros(20, np.float32))
+    refused(data.Arrays(str(tmp_path / "flat.npy")), r"flat.npy: x1 has shape (20,)", r"reshape it to (N, 1)")
+
+
+def test_what_a_callable_raises_is_named_with_its_line(tmp_path):
+    (tmp_path / "mine.py").write_text("def make():\n    return {}['inside']\n")
+    file = tmp_path / "mine.py"
+    refused(data.FromCallable(f"{file}:make"), "make raised KeyError: 'inside'", "mine.py, line 2): mend it there")
+
+
+def test_a_class_folder_without_pictures_is_a_warning(tmp_path):
+    made.write_folder(tmp_path)
+    (tmp_path / "class_9").mkdir()
+    with pytest.warns(UserWarning, match="class_9 among its folders holds no pictures and is no class"):
+        data.ImageFolder(str(tmp_path)).size("train")

@@ -90,6 +90,10 @@ class Arrays(TableData):
 
 def read_arrays(file: Path) -> dict[str, NDArray]:
     """The arrays of an ``.npz`` by key; that of an ``.npy`` as ``x1``."""
+    with file.open("rb") as opened:
+        head = opened.read(6)
+    if not head.startswith((b"\x93NUMPY", b"PK")):  # numpy takes all else for a pickle
+        raise InputError(f"{file} is damaged or no NumPy file: write it by np.save or np.savez")
     try:
         content = np.load(file, allow_pickle=False)
         return {"x1": content} if isinstance(content, np.ndarray) else {key: content[key] for key in content.files}

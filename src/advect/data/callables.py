@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,7 +20,7 @@ from advect.batch import Batch
 from advect.conditions import Condition
 from advect.data.base import Data, Split
 from advect.data.tensors import Tensors
-from advect.errors import InputError
+from advect.errors import InputError, MissingExtra
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,17 @@ class FromCallable(Data):
     @cached_property
     def made(self) -> Data:
         """The data behind it, made at the first use."""
-        made = _find(self.target)(**self.kwargs)
+        make = _find(self.target)
+        try:
+            made = make(**self.kwargs)
+        except (InputError, MissingExtra):
+            raise
+        except Exception as error:  # of code that is not ours
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            raise InputError(
+                f"{self.target} raised {type(error).__name__}: {' '.join(str(error).split())} "
+                f"({last.filename}, line {last.lineno}): mend it there"
+            ) from error
         if isinstance(made, Data):
             return made
         if isinstance(made, Mapping):

@@ -52,7 +52,10 @@ def table_of(
     for name, part in parts.items():
         for column in ("label", "x0"):
             if (getattr(part, column) is None) != (getattr(first, column) is None):
-                raise InputError(f"{origin}: {column} is given for some splits and not for others, {name} among them")
+                raise InputError(
+                    f"{origin}: {column} is given for some splits and not for others: "
+                    f"give it for {name} as for train, or for none"
+                )
         if part.x1.shape[1:] != first.x1.shape[1:]:
             raise InputError(
                 f"{origin}: samples have shape {tuple(first.x1.shape[1:])} in train and "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,8 @@ class ImageFolder(TableData):
         every = [file for found in files.values() for file in found]
         of_file = [_class(file, folders[split]) for split, found in files.items() for file in found]
         classes = _classes(root, of_file) if self.labels else None
+        if self.labels:
+            _warn_of_empty(folders["train"], {name for name in of_file if name})
         labels = None if classes is None else torch.tensor([classes.index(name) for name in of_file])
         pictures = Pictures(
             [str(file) for file in every],
@@ -107,6 +110,17 @@ def _class(file: Path, folder: Path) -> str:
     """The folder right below the split's folder, or nothing if the file lies in that itself."""
     inside = file.relative_to(folder).parts
     return inside[0] if len(inside) > 1 else ""
+
+
+def _warn_of_empty(folder: Path, names: set[str]) -> None:
+    """A class folder without pictures is a class that its owner expects and that is missing."""
+    empty = sorted(f.name for f in folder.iterdir() if f.is_dir() and f.name[0] != "." and f.name not in names)
+    if names and empty:
+        warnings.warn(
+            f"{folder}: {', '.join(empty[:5])} among its folders holds no pictures and is no class: "
+            "add some, or remove the folder",
+            stacklevel=2,
+        )
 
 
 def _classes(root: Path, of_file: list[str]) -> tuple[str, ...] | None:

@@ -54,7 +54,9 @@ class Idx(TableData):
                 )
         if "train" not in parts:
             held = sorted(file.name for file in folder.iterdir())[:5]
-            raise InputError(f"{folder} holds no train-images-idx3-ubyte or its .gz, but {held or 'nothing'}")
+            raise InputError(
+                f"{folder} holds no train-images-idx3-ubyte or its .gz, but {held or 'nothing'}: name their folder"
+            )
         fractions = {"validation": self.validation, "test": self.test}
         return table_of(self.path, parts, self.classes, None, fractions, self.split_seed)
 

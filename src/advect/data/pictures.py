@@ -25,7 +25,7 @@ def _open(name: str, file: BinaryIO) -> Any:
     try:
         return image.open(file)
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError and its own types
-        raise InputError(f"{name} cannot be read as a picture ({error}): replace or remove it") from error
+        raise InputError(f"{name} is damaged or no picture: replace or remove it") from error
 
 
 def look(name: str, file: BinaryIO) -> tuple[int, int, str]:

@@ -50,6 +50,10 @@ class Table:
     def __post_init__(self) -> None:
         n = len(self.x1)
         if isinstance(self.x1, Tensor):
+            if self.x1.ndim == 1:
+                raise InputError(
+                    f"{self.origin}: x1 has shape {tuple(self.x1.shape)}, a row of single numbers: reshape it to (N, 1)"
+                )
             self.x1 = _numbers(self.origin, "x1", self.x1, self.kind)
             if self.kind == "image" and self.x1.is_floating_point() and n:
                 low, high = float(self.x1.min()), float(self.x1.max())

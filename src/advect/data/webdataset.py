@@ -132,7 +132,7 @@ def samples_of(pattern: str) -> list[dict[str, Member]]:
             raise InputError(f"{tar} does not exist: check the pattern {pattern!r}") from error
         except (tarfile.TarError, OSError) as error:
             raise InputError(
-                f"{tar} cannot be read as a tar ({error}): a gzipped one must be unpacked first"
+                f"{tar} cannot be read as a tar ({error}): fetch it again, or unpack it first if it is gzipped"
             ) from error
     with_picture = [sample for sample in samples.values() if any(f".{ending}" in SUFFIXES for ending in sample)]
     if not with_picture:
