@@ -105,6 +105,19 @@ def test_fact_04_unip_2_is_2m(path):
     assert gap > 0.05
 
 
+def test_fact_04_bh1_and_bh2_share_the_step_of_third_order():
+    """B cancels in a full step; the variants differ through the step of second order in the ramp alone."""
+    times, run, context = [0.05, 0.2, 0.4, 0.6, 0.8], Run(), Context()
+    x, carry, field = START, None, MIXTURE.velocity()
+    solvers = [UniPC(3, variant, corrector=False) for variant in ("bh1", "bh2")]
+    gaps = []
+    for r, t in itertools.pairwise(times):
+        (x, carry), (other, _) = (solver.step(field, x, r, t, carry, run, context) for solver in solvers)
+        gaps.append((x - other).abs().max().item())
+    assert gaps[1] > 1e-3
+    assert max(gaps[2:]) < 1e-12
+
+
 def order(solver, make_grid, truth):
     """log2 of the error ratios of n = 40 -> 80 -> 160."""
     errors = [rms(solve(solver, make_grid(n)), truth) for n in (40, 80, 160)]
@@ -138,6 +151,45 @@ def test_fact_05_orders_on_uniform_time(solver, low, high, truth):
 )
 def test_fact_05_orders_on_uniform_log_snr(solver, low, high, truth):
     assert all(low <= p <= high for p in order(solver, lambda n: LogSNRGrid(n, LOW, HIGH, whole=False), truth))
+
+
+def unipc_by_hand(p, grid, factorials=True):
+    """UniPC-p (bh2) on the linear path, with i! in b_i or without."""
+    times, n = grid.times(Linear()), grid.steps
+    lams = [math.log(t / (1 - t)) for t in times]
+    denoise = MIXTURE.denoiser()
+
+    def update(x, i, known, ahead=None):
+        """From node i to the next one; `known` holds (lambda, D), newest first, `ahead` is D at the end."""
+        h, (lam, m0), a = lams[i + 1] - lams[i], known[0], times[i + 1]
+        ratios = [(other - lam) / h for other, _ in known[1:]] + ([] if ahead is None else [1.0])
+        slopes = [(m - m0) / r for m, r in zip([m for _, m in known[1:]] + [ahead], ratios, strict=False)]
+        B, phi, right = math.expm1(-h), math.expm1(-h) / -h, []
+        for k in range(1, len(ratios) + 1):
+            phi = (phi - 1 / math.factorial(k)) / -h
+            right.append((math.factorial(k) if factorials else 1) * phi * -h / B)
+        rho = [0.5] * len(ratios)  # what is left of the system where there is one difference
+        if len(ratios) > 1:
+            R = torch.tensor([[r**k for r in ratios] for k in range(len(ratios))], dtype=torch.float64)
+            rho = torch.linalg.solve(R, torch.tensor(right, dtype=torch.float64)).tolist()
+        out = (1 - times[i + 1]) / (1 - times[i]) * x - a * B * m0
+        return out - a * B * sum(w * slope for w, slope in zip(rho, slopes, strict=True))
+
+    x, known, before = START, [(lams[0], denoise(START, times[0]))], START
+    for i in range(n):
+        before, x = x, update(x, i, known[:p])
+        if i < n - 1:
+            m = denoise(x, times[i + 1])
+            x, known = update(before, i, known[:p], m), [(lams[i + 1], m), *known][:p]
+    return x
+
+
+@pytest.mark.parametrize(("p", "low", "high"), [(2, 2.1, 2.3), (3, 1.95, 2.05)])
+def test_fact_05_a_unipc_without_the_factorials_loses_its_order(p, low, high, truth):
+    grids = {n: LogSNRGrid(n, LOW, HIGH, whole=False) for n in (20, 40, 80, 160)}
+    assert (unipc_by_hand(p, grids[20]) - solve(UniPC(p), grids[20])).abs().max() < 1e-12
+    errors = [rms(unipc_by_hand(p, grids[n], factorials=False), truth) for n in (40, 80, 160)]
+    assert all(low < math.log2(a / b) < high for a, b in itertools.pairwise(errors))
 
 
 @pytest.mark.parametrize("path", [Linear(), Cosine(), VPSDE()], ids=lambda p: type(p).__name__)
