@@ -168,6 +168,16 @@ def test_fact_05_true_pairs_cut_the_one_step_error_and_shuffled_ones_do_not(toy)
     assert error["control"] > error["first"] / 1.2
 
 
+@pytest.mark.slow
+def test_fact_04_convex_costs_fall_for_a_trained_network_too(toy):
+    _, first, _, _ = toy
+    z0 = torch.randn(50_000, 2, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        z1 = RK4()(first.network, z0, 60)
+    for power, expected in ((1, 2.78), (2, 7.86), (4, 65.2)):
+        assert float(transport_cost(z0, z1, power)) == pytest.approx(expected, rel=0.01)
+
+
 class Recorder(nn.Module):
     """A network that keeps every state and time it is shown; `scale` is the time unit of a foreign network."""
 
