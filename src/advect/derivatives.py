@@ -6,6 +6,7 @@ samples do not see each other (no batch normalisation, no attention across the b
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
@@ -102,6 +103,11 @@ def _pull(v: Tensor, x: Tensor, weight: Tensor, keep: bool, create: bool) -> Ten
     return (torch.zeros_like(x) if pulled is None else pulled).flatten(1)
 
 
+@functools.lru_cache(maxsize=2)  # a solve asks for the same ones at every step
+def _units(size: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
+    return torch.eye(size, dtype=dtype, device=device).unbind()
+
+
 def divergence(f: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
     r"""Return v = f(x) and its exact divergence (B,): one forward pass and one backward pass per coordinate.
 
@@ -118,7 +124,7 @@ def divergence(f: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor
         if not v.requires_grad:
             return v, v.new_zeros(x.shape[0])
         flat = v.flatten(1)
-        units = torch.eye(flat.shape[1], dtype=v.dtype, device=v.device).unbind()
+        units = _units(flat.shape[1], v.dtype, v.device)
         total, last = v.new_zeros(x.shape[0]), len(units) - 1
         for i, unit in enumerate(units):
             total = total + _pull(flat, x, unit.expand_as(flat), i < last, create).select(1, i)
@@ -143,5 +149,5 @@ def hutchinson(f: Callable[[Tensor], Tensor], x: Tensor, probe: Tensor) -> tuple
         if not v.requires_grad:
             return v, v.new_zeros(x.shape[0])
         pulled = _pull(v, x, probe, False, create)
-    estimate = pulled.mul(probe.flatten(1)).sum(1)
+    estimate = torch.linalg.vecdot(pulled, probe.flatten(1))
     return (v, estimate) if create else (v.detach(), estimate)

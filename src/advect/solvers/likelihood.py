@@ -61,22 +61,22 @@ def _source_log_prob(source: Source, x0: Tensor, cond: Mapping[str, Tensor] | No
 
 
 class _Augmented:
-    """The field of (x, log-density): rows of x, flattened, with one more column."""
+    """The field of (x, log-density) as one flat state: all of x, then one number per sample."""
 
-    __slots__ = ("estimate", "f", "places", "shape")
+    __slots__ = ("estimate", "f", "places", "shape", "size")
 
     is_bound = True
 
     def __init__(self, f: Callable[..., Tensor], shape: torch.Size, estimate: _WithDivergence) -> None:
-        self.f, self.shape, self.estimate = f, shape, estimate
+        self.f, self.shape, self.size, self.estimate = f, shape, shape.numel(), estimate
         self.places = not isinstance(f, Bound)
 
     def __call__(self, packed: Tensor, t: float, step: Step | None = None) -> Tensor:
         def field(x: Tensor) -> Tensor:
             return self.f(x, t, step=step) if self.places else self.f(x, t)
 
-        v, div = self.estimate(field, packed[:, :-1].view(self.shape))
-        return torch.cat([v.reshape(packed.shape[0], -1), div[:, None]], 1).to(packed.dtype)
+        v, div = self.estimate(field, packed[: self.size].view(self.shape))
+        return torch.cat([v.reshape(-1), div]).to(packed.dtype)
 
 
 def log_prob(
@@ -117,12 +117,12 @@ def log_prob(
     x1 = working_precision(x1)
     estimate = _estimator(divergence, x1, probe, run.generator if generator is None else generator)
     field = _Augmented(bind(f, run, **dict[str, Any](cond or {})), x1.shape, estimate)
-    packed = torch.cat([x1.flatten(1), x1.new_zeros(x1.shape[0], 1)], 1)
+    packed = torch.cat([x1.reshape(-1), x1.new_zeros(x1.shape[0])])
     times = _backwards(grid, context)
     packed = solver(field, packed, times, context=context)
-    end, share = packed[:, :-1].view(x1.shape), source_share(context.interpolant, times[-1])
+    end, share = packed[: x1.numel()].view(x1.shape), source_share(context.interpolant, times[-1])
     at_source = _source_log_prob(Gaussian() if source is None else source, end / share, cond)
-    return at_source + packed[:, -1] - x1[0].numel() * math.log(share)
+    return at_source + packed[x1.numel() :] - x1[0].numel() * math.log(share)
 
 
 def encode(
