@@ -105,6 +105,8 @@ def test_beta_grid():
 @pytest.mark.parametrize(
     ("make", "match"),
     [
+        (lambda: TimeGrid(5, 0.5, 0.5), "two different times"),
+        (lambda: TimeGrid(5, 0.0, 1.5), r"end=1\.5"),
         (lambda: TimeGrid(0), "steps is 0"),
         (lambda: LogSNRGrid(2), "at least 3 steps"),
         (lambda: LogSNRGrid(5, 2.0, -2.0), "low is below high"),

@@ -21,9 +21,9 @@ from torch import Tensor
 from advect.errors import InputError
 from advect.fields import Run
 from advect.randomness import randn_like
-from advect.solvers.base import Context, Solver
+from advect.solvers.base import Context
 from advect.solvers.nodes import Node, affine, first_order, node
-from advect.solvers.sde import require_gaussian, require_score
+from advect.solvers.sde import StochasticSolver, require_gaussian
 
 
 def forwards(r: float, t: float, solver: object) -> None:
@@ -35,20 +35,20 @@ def forwards(r: float, t: float, solver: object) -> None:
         )
 
 
-class Renewal(Solver):
+class _SourceToData(StochasticSolver):
+    """A stochastic solver that renews a Gaussian source on the way, from source to data only."""
+
+    def check(self, context: Context) -> None:
+        super().check(context)
+        require_gaussian(context, self)
+
+
+class Renewal(_SourceToData):
     """The shared stepper of stochastic curved Euler; a member says how much of x0_hat it keeps."""
 
     @abstractmethod
     def kept(self, here: Node, there: Node) -> float:
         """rho in [0, 1] for the step between two nodes."""
-
-    @property
-    def stochastic(self) -> bool:
-        return True
-
-    def check(self, context: Context) -> None:
-        require_score(context, self)
-        require_gaussian(context, self)
 
     def step(
         self, f: Callable[..., Tensor], x: Tensor, r: float, t: float, carry: Any, run: Run, context: Context
@@ -110,7 +110,7 @@ class RectifiedSDE(Renewal):
 
 
 @dataclass(frozen=True)
-class Overshooting(Solver):
+class Overshooting(_SourceToData):
     r"""Euler past the next time, then back to it with noise.
 
     With o = min(t + c (t - r)(1 - t), 1): x_o = x + (o - r) v, then
@@ -127,14 +127,6 @@ class Overshooting(Solver):
     def __post_init__(self) -> None:
         if not self.scale >= 0:
             raise InputError(f"scale is {self.scale}: how far to overshoot is at least 0")
-
-    @property
-    def stochastic(self) -> bool:
-        return True
-
-    def check(self, context: Context) -> None:
-        require_score(context, self)
-        require_gaussian(context, self)
 
     def step(
         self, f: Callable[..., Tensor], x: Tensor, r: float, t: float, carry: Any, run: Run, context: Context
@@ -154,7 +146,7 @@ class Overshooting(Solver):
 
 
 @dataclass(frozen=True)
-class SDEDPMpp(Solver):
+class SDEDPMpp(_SourceToData):
     r"""x_t = (g_t/g_r) e^{-h} x + a_t (1 - e^{-2h}) (m0 + D1/2) + g_t sqrt(1 - e^{-2h}) s0 z, D1 as in DPM-Solver++ 2M.
 
     One call a step, from source to data only. A step from a=0 is a_t m0 + g_t z (the source is all renewed), one
@@ -171,14 +163,6 @@ class SDEDPMpp(Solver):
     def __post_init__(self) -> None:
         if self.order not in (1, 2):
             raise InputError(f"order is {self.order}: SDE-DPM-Solver++ is offered with order 1 or 2")
-
-    @property
-    def stochastic(self) -> bool:
-        return True
-
-    def check(self, context: Context) -> None:
-        require_score(context, self)
-        require_gaussian(context, self)
 
     def step(
         self, f: Callable[..., Tensor], x: Tensor, r: float, t: float, carry: Any, run: Run, context: Context

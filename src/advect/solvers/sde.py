@@ -62,8 +62,19 @@ def drift(f: Callable[..., Tensor], x: Tensor, t: float, sign: float, e: NoiseLe
     return out if mean == 0.0 else out + rate * mean
 
 
+class StochasticSolver(Solver):
+    """A solver whose steps draw noise, and that needs a score to make up for it."""
+
+    @property
+    def stochastic(self) -> bool:
+        return True
+
+    def check(self, context: Context) -> None:
+        require_score(context, self)
+
+
 @dataclass(frozen=True)
-class EulerMaruyama(Solver):
+class EulerMaruyama(StochasticSolver):
     """x' = x + h (v +- e s) + sqrt(2 e |h|) z, all at the left node; weak order 1, one call a step.
 
     Forwards (t > r) the sign is plus, backwards minus.
@@ -76,13 +87,6 @@ class EulerMaruyama(Solver):
 
     level: NoiseLevel = SourceNoise()
 
-    @property
-    def stochastic(self) -> bool:
-        return True
-
-    def check(self, context: Context) -> None:
-        require_score(context, self)
-
     def step(
         self, f: Callable[..., Tensor], x: Tensor, r: float, t: float, carry: Any, run: Run, context: Context
     ) -> tuple[Tensor, Any]:
@@ -93,7 +97,7 @@ class EulerMaruyama(Solver):
 
 
 @dataclass(frozen=True)
-class StochasticHeun(Solver):
+class StochasticHeun(StochasticSolver):
     """Two evaluations of the drift and one draw of noise a step.
 
     "trapezoid" predicts with Euler-Maruyama, noise included, and averages the drifts at both ends; its noise has
@@ -111,13 +115,6 @@ class StochasticHeun(Solver):
 
     level: NoiseLevel = SourceNoise()
     variant: Literal["trapezoid", "noise_first"] = "trapezoid"
-
-    @property
-    def stochastic(self) -> bool:
-        return True
-
-    def check(self, context: Context) -> None:
-        require_score(context, self)
 
     def step(
         self, f: Callable[..., Tensor], x: Tensor, r: float, t: float, carry: Any, run: Run, context: Context

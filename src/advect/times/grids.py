@@ -43,7 +43,7 @@ class TimeGrid(Grid):
     Args:
         steps: Number of steps, at least 1.
         start: First time.
-        end: Last time.
+        end: Last time, another one.
     """
 
     steps: int = 50
@@ -52,6 +52,8 @@ class TimeGrid(Grid):
 
     def __post_init__(self) -> None:
         _check_steps(self.steps)
+        if not (0 <= self.start <= 1 and 0 <= self.end <= 1 and self.start != self.end):
+            raise InputError(f"start={self.start}, end={self.end}: a grid runs between two different times in [0, 1]")
 
     def times(self, interpolant: AffineInterpolant | None = None) -> list[float]:
         return _even(self.start, self.end, self.steps)
