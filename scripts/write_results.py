@@ -64,7 +64,7 @@ def summary(results: list[dict[str, Any]]) -> str:
         lines.append("| " + " | ".join(map(shown, cells)) + " |")
         fallen += [
             f"- {result['slug']}, {claim['name']}: {shown(claim['ours'])} against {shown(claim['baseline'])}; "
-            f"the rule was: {claim['rule']}."
+            f"the rule was: {claim['rule']}. Cause: {claim['cause']}."
             for claim in judged
             if not claim["holds"]
         ]
@@ -86,6 +86,7 @@ def whole(result: dict[str, Any], page: Path) -> str:
     for claim in result["claims"]:
         values = dict(claim, name=named(claim))
         lines.append("| " + " | ".join(shown(values[key]) for key in keys) + " |")
+    lines += [f"\nDoes not hold: {c['name']}. Cause: {c['cause']}." for c in result["claims"] if c["holds"] is False]
     for table in result["tables"]:
         lines += ["", f"{table['title']}:", "", "| " + " | ".join(table["columns"]) + " |"]
         lines.append("|---" * len(table["columns"]) + "|")

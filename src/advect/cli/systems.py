@@ -95,7 +95,8 @@ def print_claims(console: Any, claims: list[dict[str, Any]], *, full: bool) -> N
         paper = "" if claim.get("paper") is None else f"; paper: {_figure(claim['paper'])}"
         sides = [f"{key}: {claim[f'{key}_is']}" for key in ("ours", "baseline") if claim.get(f"{key}_is")]
         detail = "; ".join([claim["metric"], *sides])
-        console.print(f"- {claim['name']}: {detail}{rule}{paper}", highlight=False, markup=False)
+        cause = "" if claim.get("cause") is None else f"; it does not, because: {claim['cause']}"
+        console.print(f"- {claim['name']}: {detail}{rule}{cause}{paper}", highlight=False, markup=False)
 
 
 def _figure(value: Any) -> str:

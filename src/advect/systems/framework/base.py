@@ -53,6 +53,7 @@ class Claim:
         paper: The published figure, with where it stands; None if there is none.
         ours_is: What "ours" is, in words.
         baseline_is: What the baseline of the same run is, in words.
+        cause: Why it does not hold, where it is known that it does not; shown only if the rule fails.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Claim:
     paper: float | str | None = None
     ours_is: str = ""
     baseline_is: str = ""
+    cause: str = ""
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,7 @@ def _summary(claim: Claim, measured: list[Measured], common: dict[str, Any]) -> 
     ratios = [m.ratio for m in measured if m.ratio is not None]
     baselines = [m.baseline for m in measured if m.baseline is not None]
     ours = [m.ours for m in measured]
+    holds = None if claim.rule is None else all(claim.rule(m, claim.better) for m in measured)
     return {
         "name": claim.name,
         "metric": claim.metric,
@@ -143,7 +144,8 @@ def _summary(claim: Claim, measured: list[Measured], common: dict[str, Any]) -> 
         "ratio": mean(ratios) if ratios else None,
         "spread": deviation(ratios if ratios else ours),
         "seeds": len(measured),
-        "holds": None if claim.rule is None else all(claim.rule(m, claim.better) for m in measured),
+        "holds": holds,
+        "cause": (claim.cause or "not known") if holds is False else None,
         "rule": None if claim.rule is None else str(claim.rule),
         "ours_is": claim.ours_is,
         "baseline_is": claim.baseline_is,
