@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import _engine_run_backward  # what torch.autograd.grad itself calls
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from advect.errors import InputError
@@ -98,8 +99,11 @@ def _only_through(x: Tensor, v: Tensor) -> bool:
 
 
 def _pull(v: Tensor, x: Tensor, weight: Tensor, keep: bool, create: bool) -> Tensor:
-    """The gradient of (weight * v).sum() in x, (B, size)."""
-    pulled = torch.autograd.grad(v, x, weight, retain_graph=keep or create, create_graph=create, allow_unused=True)[0]
+    """The gradient of (weight * v).sum() in x, (B, size).
+
+    `torch.autograd.grad` without the checks of its arguments: they fit, and the checks cost an eighth of a pass.
+    """
+    pulled = _engine_run_backward((v,), (weight,), keep or create, create, (x,), True, accumulate_grad=False)[0]
     return (torch.zeros_like(x) if pulled is None else pulled).flatten(1)
 
 
