@@ -12,6 +12,7 @@ from advect.fields import Run
 from advect.interpolants import VE, VPSDE, Linear
 from advect.oracles import Gaussian, reference_mixture
 from advect.solvers import (
+    AB2,
     DDIM,
     RK4,
     AncestralDDIM,
@@ -29,7 +30,7 @@ from advect.solvers import (
     start_state,
 )
 from advect.sources import Source
-from advect.times import EDMGrid, TimeGrid
+from advect.times import CustomGrid, EDMGrid, TimeGrid
 
 MIXTURE = reference_mixture()
 FIELD = MIXTURE.velocity()
@@ -44,6 +45,14 @@ TRUTH = MIXTURE.log_prob()(DATA, 1.0)
 )
 def test_exact_log_prob(solver, grid):
     assert (log_prob(FIELD, DATA, solver=solver, grid=grid) - TRUTH).abs().max() < 1e-3
+
+
+def test_breaks_of_a_grid_are_kept_on_the_way_back():
+    nodes = (0.0, 0.3, 0.4, 0.6, 0.8, 1.0)
+    broken = encode(FIELD, DATA, AB2(), CustomGrid(nodes, restarts=(2,)))
+    halves = AB2()(FIELD, AB2()(FIELD, DATA, list(nodes[:1:-1])), list(nodes[2::-1]))
+    assert torch.equal(broken, halves)
+    assert not torch.equal(broken, encode(FIELD, DATA, AB2(), CustomGrid(nodes)))
 
 
 def test_calls_are_counted():

@@ -80,7 +80,7 @@ def sentence(message: str, known: Iterable[str] = ()) -> str:
         return f"{owner.__name__} has no argument {first!r} (key {where}){_near(first, _arguments(owner))}"
     if match := re.search(r"Expected a dot import path string: (\S+)", message):
         named = f"{key} is {match[1]}, which" if key else match[1]
-        return f"{named} is no class known there{_near(match[1], _short_names(key, message))}"
+        return f"{named} is no class known there{_near(match[1], _short_names(key))}"
     if match := re.search(r"arguments are required: ([\w., ]+)", message):
         if not key and match[1] not in known and "," not in match[1]:
             return f"{match[1]} is missing: name it after the command"
@@ -164,7 +164,7 @@ def _arguments(cls: type) -> list[str]:
     return [name for name in inspect.signature(cls).parameters if name != "spec"]
 
 
-def _short_names(key: str, message: str) -> list[str]:
+def _short_names(key: str) -> list[str]:
     """Names of the parts that could stand at a key: final classes of advect whose room has the key's name, or all."""
     finals = [cls for cls in _all_parts(Part) if not inspect.isabstract(cls)]
     last = key.rpartition(".")[2]

@@ -24,14 +24,18 @@ from advect.solvers.nodes import affine, node, source_share
 from advect.solvers.noise_levels import NoiseLevel
 from advect.solvers.sde import require_score
 from advect.sources import Gaussian, Source
+from advect.times import Grid, Reversed
 
 Estimator = Literal["exact", "hutchinson"]
 _WithDivergence = Callable[[Callable[[Tensor], Tensor], Tensor], tuple[Tensor, Tensor]]
 
 
-def _backwards(grid: GridLike, context: Context) -> list[float]:
+def _backwards(grid: GridLike, context: Context) -> tuple[GridLike, list[float]]:
+    """The grid from data to source, with its breaks, and its times."""
     times, _ = nodes(grid, context.interpolant)
-    return times if times[0] > times[-1] else times[::-1]
+    if times[0] > times[-1]:
+        return grid, times
+    return Reversed(grid) if isinstance(grid, Grid) else times[::-1], times[::-1]
 
 
 def _invertible(solver: Solver | None) -> Solver:
@@ -118,8 +122,8 @@ def log_prob(
     estimate = _estimator(divergence, x1, probe, run.generator if generator is None else generator)
     field = _Augmented(bind(f, run, **dict[str, Any](cond or {})), x1.shape, estimate)
     packed = torch.cat([x1.reshape(-1), x1.new_zeros(x1.shape[0])])
-    times = _backwards(grid, context)
-    packed = solver(field, packed, times, context=context)
+    grid, times = _backwards(grid, context)
+    packed = solver(field, packed, grid, context=context)
     end, share = packed[: x1.numel()].view(x1.shape), source_share(context.interpolant, times[-1])
     at_source = _source_log_prob(Gaussian() if source is None else source, end / share, cond)
     return at_source + packed[x1.numel() :] - x1[0].numel() * math.log(share)
@@ -138,8 +142,8 @@ def encode(
 
     x0 is the state at the source's end of the grid over g(t) there (1 at t=0 on most paths).
     """
-    times = _backwards(grid, context)
-    end = _invertible(solver)(f, x1, times, run, context=context)
+    grid, times = _backwards(grid, context)
+    end = _invertible(solver)(f, x1, grid, run, context=context)
     share = source_share(context.interpolant, times[-1])
     return end if share == 1.0 else end / share
 
@@ -183,7 +187,7 @@ def sde_log_prob(
     require_score(context, level)
     source = Gaussian() if source is None else source
     f = bind(f, run, **dict[str, Any](cond or {}))
-    times = _backwards(grid, context)
+    _, times = _backwards(grid, context)
     estimate = _estimator(divergence, x1, probe, run.generator)
     total, share = x1.new_zeros(x1.shape[0]), source_share(context.interpolant, times[-1])
     for _ in range(paths):

@@ -50,7 +50,8 @@ class TrainSettings(Part):
         lr: Peak learning rate.
         optimizer: Rule of the update.
         betas: Decay of the first and second moment (adam, adamw); the first is sgd's momentum.
-        weight_decay: Decoupled decay of weight matrices; vectors (biases, norms) are left alone.
+        weight_decay: Decay of weight matrices, decoupled from the gradient by adamw and added to it by adam and sgd;
+            vectors (biases, norms) are left alone.
         warmup: Steps over which the rate rises linearly from 0.
         schedule: Rate after the warm-up: constant, or a half cosine down to 0 at the last step.
         clip: Largest gradient norm; None for no clipping.
