@@ -99,6 +99,17 @@ def test_a_run_folder_holds_recipe_logs_samples_checkpoints_flow_and_report(cli,
         assert expected in page
 
 
+def test_the_report_shows_the_training_of_every_stage_and_no_samples_of_another_command(cli, recipe):
+    stages = "[Train, {class_path: Reflow, init_args: {pairs: {class_path: MakePairs, init_args: {n: 40}}, steps: 3}}]"
+    assert cli("train", recipe, "--folder", "out", "--stages", stages)[0] == 0
+    page = Path("out/report.html").read_text()
+    assert "Training: 1-train" in page
+    assert "Training: 2-reflow" in page
+    assert cli("sample", "out", "-n", "3")[0] == 0
+    assert sorted(os.listdir("out/generated")) == ["000000.png", "000001.png", "000002.png", "samples.json"]
+    assert os.path.exists("out/generated.png")
+
+
 def test_the_resolved_recipe_is_the_same_run(cli, recipe):
     assert cli("train", recipe, "--folder", "a", "--quiet", "--train.steps", "3")[0] == 0
     assert cli("train", "a/recipe.yaml", "--folder", "b", "--quiet")[0] == 0

@@ -35,6 +35,7 @@ from advect.report import (
     time_bin_plot,
     trajectory_plot,
 )
+from advect.report.sections import show
 
 Image = pytest.importorskip("PIL.Image")
 pytest.importorskip("matplotlib")
@@ -158,3 +159,11 @@ def test_plots_are_embedded_whole():
         kind, data = re.search(r'src="data:image/([a-z+]+);base64,([^"]+)"', html).groups()
         raw = base64.b64decode(data)
         assert raw.startswith(b"<svg" if kind == "svg+xml" else b"\x89PNG")
+
+
+def test_a_training_of_one_row_is_a_mark_and_numbers_without_a_picture_are_shown():
+    assert "<use" in svg(loss_plot([10], [0.5]))  # matplotlib draws marks so
+    shown = show(torch.tensor([[0.25, 1.5, -3.0]]), "few")
+    assert "few: the first of 1 samples of shape (3,)" in shown
+    assert '<td class="number">-3</td>' in shown
+    assert "<thead>" not in shown

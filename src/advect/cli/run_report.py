@@ -41,10 +41,10 @@ def write_run_report(
     found = measure_calls(flow, calls, metrics_for(data), real, other_real=other, n=n, seed=recipe.seed, cond=cond)
     train = some(data, "train", 4000).x1
     page = Page(f"Run {recipe.name}", f"{type(flow.network).__name__} on {type(data).__name__}, in {folder}.")
-    logs = sorted(folder.glob("*/log.jsonl")) or [folder / "log.jsonl"]
-    rows = [row for log in logs for row in read_log(log)]
-    snapshots = sorted(folder.rglob("samples/step-*.png"))
-    add(page, "Training", training_items(rows, snapshots))
+    for log in sorted(folder.rglob("log.jsonl")):  # every stage that trains has one, and counts its own steps
+        stage = log.parent.relative_to(folder).parts
+        title = f"Training: {stage[0]}" if stage else "Training"
+        add(page, title, training_items(read_log(log), sorted(log.parent.glob("samples/step-*.png"))))
     add(page, "Samples and distances by network calls", quality_items({recipe.name: found}))
     few = {name: value[:40] for name, value in cond.items()}
     add(page, "Trajectories", trajectory_items(flow, real.x1, seed=recipe.seed, **few))

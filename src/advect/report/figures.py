@@ -77,7 +77,7 @@ def plot(drawn: Any, caption: str = "", *, raster: bool = False) -> Html:
 def loss_plot(steps: Sequence[int], loss: Sequence[float]) -> Any:
     """The mean loss over training."""
     drawn, (axis,) = figure(5.2, 3.4)
-    axis.plot(steps, loss, color=COLOURS[0], lw=1.4)
+    axis.plot(steps, loss, color=COLOURS[0], lw=1.4, marker=_mark(steps), ms=3)
     axis.set(xlabel="step", ylabel="loss", yscale="log")
     return drawn
 
@@ -89,10 +89,16 @@ def time_bin_plot(steps: Sequence[int], bins: Sequence[Sequence[float | None]]) 
     count = values.shape[1]
     drawn, (axis,) = figure(5.6, 3.4)
     for i, shade in enumerate(matplotlib.colormaps["viridis"](np.linspace(0, 0.92, count))):
-        axis.plot(steps, values[:, i], color=shade, lw=1.2, label=f"{i / count:.1f} to {(i + 1) / count:.1f}")
+        label = f"{i / count:.1f} to {(i + 1) / count:.1f}"
+        axis.plot(steps, values[:, i], color=shade, lw=1.2, marker=_mark(steps), ms=3, label=label)
     axis.set(xlabel="step", ylabel="loss", yscale="log")
     drawn.legend(title="t", fontsize=8, loc="outside right upper")
     return drawn
+
+
+def _mark(steps: Sequence[int]) -> str:
+    """Few points are marked: one alone would be no line, and bins that are empty now and then leave gaps."""
+    return "o" if len(steps) < 20 else ""
 
 
 def quality_plot(

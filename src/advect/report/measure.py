@@ -105,20 +105,26 @@ def measure(
         batch_size: Samples integrated together.
     """
     sampler = flow.sampler if sampler is None else sampler
-    run, cond = Run(), dict(cond or {})
-    began = time.perf_counter()
-    samples = flow.sample(
-        n,
-        seed=seed,
-        run=run,
-        batch_size=batch_size,
-        solver=sampler.solver,
-        grid=sampler.grid,
-        source=sampler.source,
-        guidance=sampler.guidance,
-        **cond,
-    ).cpu()
-    seconds = time.perf_counter() - began
+    cond = dict(cond or {})
+
+    def draw() -> tuple[float, Run, Tensor]:
+        run, began = Run(), time.perf_counter()
+        samples = flow.sample(
+            n,
+            seed=seed,
+            run=run,
+            batch_size=batch_size,
+            solver=sampler.solver,
+            grid=sampler.grid,
+            source=sampler.source,
+            guidance=sampler.guidance,
+            **cond,
+        ).cpu()
+        return time.perf_counter() - began, run, samples
+
+    seconds, run, samples = draw()
+    if seconds < 0.2:  # of a fast flow the fastest of three, which a busy machine or a cold start spoils least
+        seconds = min(seconds, draw()[0], draw()[0])
     fake = Batch(samples, {name: torch.as_tensor(value).expand(n) for name, value in cond.items()})
     estimates = [metric(fake, real, other_real=other_real) for metric in metrics]
     return Quality(run.nfe, seconds, {estimate.name: estimate for estimate in estimates}, samples, sampler)

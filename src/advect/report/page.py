@@ -87,9 +87,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> Html:
             return f'<td class="number">{value}</td>'
         return f"<td>{markup('' if value is None else value)}</td>"
 
-    top = "".join(f"<th>{markup(name)}</th>" for name in head)
+    names = "".join(f"<th>{markup(name)}</th>" for name in head)
+    top = f"<thead><tr>{names}</tr></thead>" if any(head) else ""
     body = "".join(f"<tr>{''.join(cell(value) for value in row)}</tr>" for row in rows)
-    return Html(f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>')
+    return Html(f'<div class="scroll"><table>{top}<tbody>{body}</tbody></table></div>')
 
 
 def facts(values: Mapping[str, Any]) -> Html:

@@ -28,7 +28,8 @@ def show(x: Tensor, caption: str, columns: int | None = None) -> Html:
         return grid(x, caption, columns)
     if x.ndim == 2 and x.shape[1] == 2:
         return plot(cloud_plot({caption: x}))
-    return note(f"{caption}: {len(x)} samples of shape {tuple(x.shape[1:])}")
+    rows = [[float(value) for value in row[:8]] for row in x.flatten(1)[:5]]
+    return Html(note(f"{caption}: the first of {len(x)} samples of shape {tuple(x.shape[1:])}") + table(("",), rows))
 
 
 def training_items(rows: Sequence[Mapping[str, Any]], snapshots: Sequence[Path] = ()) -> list[Html]:
