@@ -86,7 +86,7 @@ def quality_items(series: Mapping[str, Sequence[Quality]], shown: int = 40) -> l
 def quality_table(series: Mapping[str, Sequence[Quality]]) -> Html:
     """All figures with interval, floor and N."""
     rows = [
-        [name, q.calls, round(q.seconds, 3), estimate.name, _interval(estimate), _floor(estimate), estimate.n]
+        [name, q.calls, float(f"{q.seconds:.2g}"), estimate.name, _interval(estimate), _floor(estimate), estimate.n]
         for name, found in series.items()
         for q in found
         for estimate in q.estimates.values()
