@@ -19,8 +19,8 @@ STEPS = 20
 REASONS = {
     (f"RK4, {STEPS} steps, 16-D, batch {BATCH}", "advect exact"): (
         "the kernels of sixteen backward passes alone cost about 17 evaluations of this network here (67 against 64"
-        " microseconds each), so one backward pass per coordinate cannot reach the goal. zuko's batched backward is a"
-        " few percent faster, takes six times the memory, and needs a batching rule for every operation (SiLU has none"
+        " microseconds each), so one backward pass per coordinate cannot reach the goal. zuko's batched backward takes"
+        " as long and six times the memory, and needs a batching rule for every operation (SiLU has none"
         " and falls back to a loop with a warning)"
     ),
     (f"RK4, {STEPS} steps, 2-D, batch {BATCH}", "advect Hutchinson"): (

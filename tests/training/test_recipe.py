@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -145,3 +146,11 @@ def test_samples_and_their_distance_are_logged(tmp_path: Path) -> None:
 def test_find_flow_says_where_it_looked(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no saved flow and no checkpoint"):
         find_flow(tmp_path)
+
+
+def test_find_flow_takes_the_newest_stage_by_number(tmp_path: Path) -> None:
+    for stage in ("2-train", "10-reflow/training", "other"):
+        where = tmp_path / stage
+        advect.train(MLP, torch.randn(32, 2), steps=2, batch_size=8, warmup=0, tensorboard=False, folder=where)
+        shutil.rmtree(where / "flow")
+    assert find_flow(tmp_path).is_relative_to(tmp_path / "10-reflow")

@@ -171,12 +171,20 @@ def find_flow(folder: str | os.PathLike[str]) -> Path:
     for path in (folder, folder / "flow"):
         if (path / "flow.json").exists():
             return path
-    stages = sorted(path for path in folder.glob("*/checkpoints") if path.is_dir())
-    for checkpoints in (folder / "checkpoints", *reversed(stages)):
+    stages = [path for path in folder.glob("*/checkpoints") if path.is_dir()]
+    stages += [path for path in folder.glob("*/training/checkpoints") if path.is_dir()]  # reflow trains in there
+    stages.sort(key=lambda path: _number(path.relative_to(folder).parts[0]), reverse=True)
+    for checkpoints in (folder / "checkpoints", *stages):
         checkpoint = newest(checkpoints)
         if checkpoint is not None:
             return checkpoint.folder
     raise InputError(f"{folder} holds no saved flow and no checkpoint: give a run folder or a flow's folder")
+
+
+def _number(stage: str) -> int:
+    """The 10 of a stage's folder ``10-train``; 0 for other folders."""
+    number = stage.partition("-")[0]
+    return int(number) if number.isdigit() else 0
 
 
 def _digest(state: Mapping[str, Any]) -> str:
