@@ -79,8 +79,10 @@ def print_claims(console: Any, claims: list[dict[str, Any]], *, full: bool) -> N
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for claim in claims:
-        spread = "" if claim.get("spread") is None or claim.get("seeds") == 1 else f" ±{claim['spread']:.2g}"
         ratio = claim.get("ratio")
+        value = claim["ours"] if ratio is None else ratio
+        varies = (claim.get("spread") or 0) > 1e-9 * abs(value)  # a figure without chance is the same in every seed
+        spread = f" ±{claim['spread']:.2g}" if varies else ""
         table.add_row(
             claim["name"],
             _figure(claim.get("ours")) + ("" if ratio is not None else spread),
