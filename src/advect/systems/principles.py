@@ -357,7 +357,7 @@ SYSTEM = System(
         "objective": (FlowMatching,),
         "network": (MLP,),
         "times": (times.TimeGrid, times.LogSNRGrid, times.EDMGrid, times.ShiftedGrid, times.BetaGrid, times.CustomGrid),
-        "solver": (*(type(solver) for solver in (*SOLVERS.values(), *STOCHASTIC.values())), DormandPrince),
+        "solver": (*dict.fromkeys(type(s) for s in (*SOLVERS.values(), *STOCHASTIC.values())), DormandPrince),
         "guidance": (guidance.CFG,),
     },
     claims=CLAIMS,
