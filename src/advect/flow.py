@@ -21,7 +21,8 @@ from advect.networks import Network
 from advect.parts import ModulePart, Part
 from advect.randomness import NumberedGenerator
 from advect.sampler import Sampler
-from advect.solvers import Context, Trajectory, first_time, likelihood, start_state
+from advect.solvers import Context, Trajectory, likelihood, start_state
+from advect.solvers.base import nodes as grid_nodes
 from advect.times import Grid
 from advect.transport import Transport
 
@@ -225,7 +226,12 @@ class Flow(nn.Module):
             x0 = source.sample((n, *self.shape), cond, run.generator, dtype=self.dtype, device=self.device)
         field = self.bind(run, guidance=sampler.guidance, **cond)
         context = self.context(run, source, **cond)
-        x0 = start_state(x0, first_time(grid, context.interpolant), context.interpolant)
+        times = grid_nodes(grid, context.interpolant)[0]
+        if times[0] > times[-1]:
+            raise InputError(
+                f"grid runs from t={times[0]:g} to t={times[-1]:g}: sample goes from source to data, encode goes back"
+            )
+        x0 = start_state(x0, times[0], context.interpolant)
         if record:
             return sampler.solver(field, x0, grid, run, project=project, context=context, record=True)
         return self.codec.decode(sampler.solver(field, x0, grid, run, project=project, context=context))

@@ -11,7 +11,7 @@ import advect
 from advect.codecs import Standardize
 from advect.conditions import ClassLabel, Conditions
 from advect.data import Tensors, TwoDomains
-from advect.distillation import KStep, OnlineReflow
+from advect.distillation import KStep, OneStepEncoder, OnlineReflow
 from advect.errors import InputError
 from advect.guidance import CFG
 from advect.metrics import energy_distance
@@ -193,3 +193,16 @@ def test_the_distance_of_paired_data_compares_with_other_samples(flow, tmp_path)
     own = float(energy_distance(batch.x1[:128], batch.x1[:128] + 1e-3))
     assert own < -0.02
     assert row["distance"] == pytest.approx(float(energy_distance(batch.x1[:128], batch.x1[128:])), abs=0.02)
+
+
+def test_a_one_step_encoder_encodes_and_refuses_to_sample(flow, tmp_path):
+    pairs = make_pairs(flow, 256, tmp_path, solver=Heun(), steps=8, data=DATA)
+    settings = SETTINGS.but(steps=400, lr=3e-3, warmup=0, checkpoint_every=None)
+    encoder = reflow(flow, pairs, objective=OneStepEncoder(), settings=settings)
+    batch = pairs.batch("train", torch.arange(256))
+    back = encoder.encode(batch.x1, solver=Euler(), grid=1, **batch.cond)
+    assert (back - batch.x0).square().mean() < 0.5 * (batch.x1 - batch.x0).square().mean()
+    with pytest.raises(InputError, match=r"runs from t=1 to t=0: sample goes from source to data, encode goes back"):
+        encoder.sample(4, label=1)
+    with pytest.raises(InputError, match="encode goes back"):
+        flow.sample(4, label=1, grid=[1.0, 0.5, 0.0])

@@ -9,13 +9,13 @@ from torch import nn
 
 from advect.codecs import Identity
 from advect.data.base import Data
-from advect.distillation import KStep, OnlineReflow, reflow_transport
+from advect.distillation import KStep, OneStepEncoder, OnlineReflow, reflow_transport
 from advect.errors import InputError
 from advect.flow import Flow
 from advect.objectives import Objective
 from advect.sampler import Sampler
 from advect.solvers import Euler
-from advect.times import TimeGrid
+from advect.times import Reversed, TimeGrid
 from advect.training.api import train
 
 
@@ -26,7 +26,8 @@ def reflow(flow: Flow, pairs: Data, *, objective: Objective | None = None, **opt
         flow: The flow that made the pairs; left as it is.
         pairs: States in pairs, such as :class:`advect.data.StoredPairs`.
         objective: What is regressed on them: flow matching (reflow) by default, or a distillation such as
-            ``KStep(k)``, whose flow is then sampled in k Euler steps.
+            ``KStep(k)``, whose flow is then sampled in k Euler steps, or ``OneStepEncoder()``, whose flow refuses
+            to sample and goes back by ``encode(x, solver=Euler(), grid=1)``.
         **options: Of :func:`advect.train`: settings, seed, folder, monitor, or single settings.
 
     Returns:
@@ -42,7 +43,11 @@ def reflow(flow: Flow, pairs: Data, *, objective: Objective | None = None, **opt
         conditions=flow.conditions,
         **options,
     )
-    sampler = Sampler(Euler(), TimeGrid(objective.k)) if isinstance(objective, KStep) else flow.sampler.but(guidance=())
+    sampler = flow.sampler.but(guidance=())
+    if isinstance(objective, KStep):
+        sampler = Sampler(Euler(), TimeGrid(objective.k))
+    if isinstance(objective, OneStepEncoder):  # knows the way back alone, and only at t=1
+        sampler = Sampler(Euler(), Reversed(TimeGrid(1)))
     record = _record(trained, flow) | {"pairs": trained.record["data"]}
     return Flow(trained.network, trained.transport, flow.codec, flow.conditions, sampler, flow.shape, record=record)
 
