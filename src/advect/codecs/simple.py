@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -64,7 +66,7 @@ class Standardize(Codec):
     def log_abs_det(self, shape: tuple[int, ...]) -> float | None:
         return -float(self.scale.log().expand(shape).sum())
 
-    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):  # type: ignore[no-untyped-def]
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any) -> None:
         """Buffers found by fitting take the file's shape."""
         for name in ("shift", "scale"):
             if (value := state_dict.get(prefix + name)) is not None:
