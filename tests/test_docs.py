@@ -26,4 +26,4 @@ def test_pages_speak_of_advect_alone() -> None:
     """No machine path or unfinished marker reaches a reader."""
     for page in PAGES:
         text = page.read_text()
-        assert not re.search(r"/(home|root|tmp|mnt)/|TODO|FIXME|TBD", text), f"{page} holds a machine path or an unfinished marker"
+        assert not re.search(r"/(home|root|tmp|mnt)/|TODO|FIXME|TBD", text), f"{page}: machine path or marker"
