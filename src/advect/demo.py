@@ -148,14 +148,14 @@ def _emoji_items() -> list[Html]:
     """Samples of the shipped emoji flow, a row per group; a note where it is not there."""
     folder = ASSETS / "emoji-flow"
     if not (folder / "flow.json").exists():
-        return [note("the emoji flow is not in this installation: scripts/train_emoji_flow.py trains it")]
+        return [note("the emoji flow is not in this installation: scripts/train_picture_flows.py trains it")]
     flow = Flow.from_pretrained(folder)
     names = Emoji().class_names or ()
     label = torch.arange(len(names)).repeat_interleave(8)
     x = flow.sample(len(label), seed=0, steps=12, label=label)
     rows = ", ".join(names)
     return [
-        note("drawn by a flow that ships with advect, trained once by scripts/train_emoji_flow.py on 2,527 emoji"),
+        note("drawn by a flow that ships with advect, trained once by scripts/train_picture_flows.py on 2,527 emoji"),
         columns(grid(x, f"one row per group: {rows}", 8, zoom=2)),
     ]
 
