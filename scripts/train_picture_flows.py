@@ -66,12 +66,7 @@ def main() -> None:
         flow = train(network, data, codec=PixelUnshuffle(2), drop=0.1, settings=settings, seed=0, monitor=Lines())
         flow.sampler = advect.Sampler(advect.solvers.Heun(), advect.times.TimeGrid(25))
         images = data.batch("train", torch.arange(data.size("train"))).x1
-        flow.record["data"] = {
-            "name": name,
-            "split": "train",
-            "size": len(images),
-            "hash": hash_tensors({"x1": images}),
-        }
+        flow.record["trained_on"] = {"split": "train", "size": len(images), "hash": hash_tensors({"x1": images})}
         flow.half().save_pretrained(arguments.out / f"{name}-flow")
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -71,6 +71,29 @@ class FlowMap(Protocol):
     def __call__(self, x: Tensor, r: Tensor, t: Tensor, **cond: Any) -> Tensor: ...
 
     def velocity(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor: ...
+
+
+@runtime_checkable
+class TransitionKernel(Protocol):
+    """A model of one stochastic transition: a backbone, run once, and a head that gives the inner velocity.
+
+    ``features(x, k, **cond) -> h`` and ``head(y, s, k, h) -> u``, with y the inner state at inner time s in [0, 1].
+    """
+
+    def features(self, x: Tensor, k: Tensor, **cond: Any) -> Tensor: ...
+
+    def head(self, y: Tensor, s: Tensor, k: Tensor, h: Tensor) -> Tensor: ...
+
+
+Kind = Literal["field", "flow map", "kernel"]
+"""What a model is: a velocity f(x, t), an average velocity f(x, r, t), or a stochastic transition."""
+
+
+def kind_of(model: Any) -> Kind:
+    """What kind of model this is: asked of its methods, so that wrappers may answer for what they wrap."""
+    if isinstance(model, TransitionKernel):
+        return "kernel"
+    return "flow map" if isinstance(model, FlowMap) else "field"
 
 
 class Bound:

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from advect.codecs import Codec, Identity
 from advect.conditions import Conditions
 from advect.errors import InputError
-from advect.fields import Run, bind
+from advect.fields import Kind, Run, bind, kind_of
 from advect.networks import Network
-from advect.parts import ModulePart, Part
+from advect.parts import Part, modules_in
 from advect.randomness import NumberedGenerator
 from advect.sampler import Sampler
 from advect.solvers import Context, Trajectory, likelihood, start_state
@@ -71,7 +71,7 @@ class Flow(nn.Module):
         if conditions is None:
             conditions = Conditions(tuple(spec.conditions)) if spec is not None else Conditions()
         self.conditions = conditions
-        self.sampler = Sampler() if sampler is None else sampler
+        self.sampler = Sampler.for_kind(self.kind) if sampler is None else sampler
         if shape is None and spec is None:
             raise InputError("shape is not given and the network has no `spec`: pass shape=(2,) or the like")
         self.shape: tuple[int, ...] = tuple(shape if shape is not None else spec.shape)  # pyright: ignore
@@ -89,6 +89,11 @@ class Flow(nn.Module):
         """The type states are carried in: float64 if the weights are, else float32."""
         weight = next(self.parameters(), None)
         return torch.float64 if weight is not None and weight.dtype == torch.float64 else torch.float32
+
+    @property
+    def kind(self) -> Kind:
+        """What the model is: "field", "flow map" or "kernel"."""
+        return kind_of(self.network)
 
     @property
     def score_refusal(self) -> str | None:
@@ -168,6 +173,7 @@ class Flow(nn.Module):
         own = grid if isinstance(grid, Grid) else None
         sampler = self.sampler.but(solver=solver, grid=own, source=source, guidance=rules, steps=steps)
         nodes = sampler.grid if grid is None or isinstance(grid, Grid) else grid
+        sampler.check(self.kind, self.weights_hash)
         given = self._conditions(n, cond)
         if x0 is not None and tuple(x0.shape) != (n, *self.shape):
             raise InputError(f"x0 has shape {tuple(x0.shape)}, but n and the flow's state ask for {(n, *self.shape)}")
@@ -294,9 +300,8 @@ class Flow(nn.Module):
                 module.training = True
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Flow:
-        for part in self.fitted.values():  # parts found later move along, but are not weights of the flow
-            if isinstance(part, ModulePart):
-                part._apply(fn)
+        for part in modules_in([*self.fitted.values(), self.sampler]):  # they move along, but are not its weights
+            part._apply(fn)
         return super()._apply(fn, recurse)
 
     def encode(
@@ -311,6 +316,7 @@ class Flow(nn.Module):
             run: Counters.
             cond: Conditions by name, as in :meth:`sample`.
         """
+        self._refuse_kinds_without_way_back()
         given, run = self._conditions(len(x), cond), Run() if run is None else run
         z = self.codec.encode(x.to(self.device, self.dtype))
         with self._evaluating():
@@ -343,6 +349,7 @@ class Flow(nn.Module):
         Raises:
             InputError: If the codec does not keep volumes in closed form, or the source has no density.
         """
+        self._refuse_kinds_without_way_back()
         scale = self.codec.log_abs_det(tuple(x.shape[1:]))
         if scale is None:
             raise InputError(
@@ -381,6 +388,19 @@ class Flow(nn.Module):
         pixels = ((x + 1) * per_unit).round()
         spread = likelihood.dequantise(pixels, noise, per_unit)
         return likelihood.bits_per_dim(self.log_prob(spread, seed=seed, **options), x[0].numel(), per_unit)
+
+    def _refuse_kinds_without_way_back(self) -> None:
+        if self.kind != "field":
+            raise InputError(
+                f"the network is a {self.kind}, which gives no way back to the source and no density: train a velocity "
+                "field for that"
+            )
+
+    def weights_hash(self) -> str:
+        """The identity of the networks' weights: what `fitted_on` of a part that was found on them names."""
+        from advect.saving import weights_hash
+
+        return weights_hash(self)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write ``flow.json``, ``model.safetensors`` and ``fitted/`` (see :mod:`advect.saving`)."""

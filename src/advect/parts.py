@@ -25,11 +25,13 @@ class Part:
     """A member of a seat, made from plain values and other parts.
 
     `runs_foreign_code` says that an argument names code outside advect that the part will run: a config that is not
-    trusted may not build it.
+    trusted may not build it. `fitted_on` is the hash of the weights that a part was found on by running them, and None
+    for all other parts; one that is found so takes it as an argument.
     """
 
     # Without annotation: jsonargparse looks up those of all bases in the module of the member, where no ClassVar is.
     runs_foreign_code = False
+    fitted_on = None
 
     def init_args(self) -> dict[str, Any]:
         """The constructor arguments by name: here, the fields of a frozen dataclass."""
@@ -60,6 +62,24 @@ class ModulePart(nn.Module, Part):
 
     def init_args(self) -> dict[str, Any]:
         return dict(self.__dict__.get("_init_args", {}))
+
+
+def parts_in(value: Any) -> list[Part]:
+    """A part and all parts among its arguments, also in lists and dicts, outermost first."""
+    if isinstance(value, Part):
+        return [value, *parts_in(value.init_args())]
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return [part for item in items for part in parts_in(item)]
+
+
+def modules_in(value: Any) -> list[ModulePart]:
+    """The outermost parts with tensors in a part, list or dict, in the order of their arguments."""
+    if isinstance(value, ModulePart):
+        return [value]
+    if isinstance(value, Part):
+        return modules_in(value.init_args())
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return [part for item in items for part in modules_in(item)]
 
 
 def class_path(cls: type) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from advect.errors import InputError
+from advect.fields import Kind
 from advect.guidance import Guidance
-from advect.parts import Part
-from advect.solvers import Heun, Solver
+from advect.parts import Part, class_path, parts_in
+from advect.solvers import FlowMapJumps, Heun, Solver
 from advect.sources import Source
 from advect.times import Grid, TimeGrid
 
@@ -33,3 +36,28 @@ class Sampler(Part):
         given = {name: value for name, value in changes.items() if value is not None}
         out = replace(self, **given)  # pyright: ignore[reportArgumentType]
         return out if steps is None else replace(out, grid=out.grid.with_steps(steps))  # pyright: ignore[reportArgumentType]
+
+    @classmethod
+    def for_kind(cls, kind: Kind) -> Sampler:
+        """What a model of this kind is sampled with unless something else is said."""
+        return cls(FlowMapJumps(), TimeGrid(1)) if kind == "flow map" else cls()
+
+    def check(self, kind: Kind, weights: Callable[[], str]) -> None:
+        """Refuse a solver for another kind of model, and parts that were fitted on other weights.
+
+        Args:
+            kind: The kind of model that is sampled.
+            weights: Gives the hash of its weights; called only if a part was fitted.
+        """
+        if self.solver.takes != kind:
+            default = Sampler.for_kind(kind).solver
+            raise InputError(
+                f"solver is {type(self.solver).__name__}, which integrates a {self.solver.takes}, but the network is "
+                f"a {kind}: take {type(default).__name__}"
+            )
+        for part in (part for part in parts_in(self) if part.fitted_on is not None):
+            if part.fitted_on != (own := weights()):
+                raise InputError(
+                    f"{class_path(type(part))} was fitted on a flow whose weights have the hash {part.fitted_on[:12]}, "
+                    f"and those of this flow have {own[:12]}: fit it again on this flow with advect calibrate"
+                )

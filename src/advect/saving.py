@@ -3,6 +3,7 @@
 ``flow.json``           format number, the parts as nested class paths and arguments, the sentence on the score,
                         how it was made, versions, hashes
 ``model.safetensors``   parameters and buffers by path; the weights one samples with are THE weights
+``sampler-*.safetensors``  tensors of the default sampler (a fitted source or grid), where it has some; named by hash
 ``fitted/<name>/``      ``part.json`` and ``tensors.safetensors`` of what was found later, each in its own folder
 """
 
@@ -21,7 +22,8 @@ from torch import nn
 from advect.errors import InputError
 from advect.files import hash_tensors, load_tensors, read_json, save_tensors, sha256, write_json
 from advect.flow import Flow
-from advect.parts import ModulePart, Part, build, class_path, config_of
+from advect.parts import ModulePart, Part, build, class_path, config_of, modules_in
+from advect.sampler import Sampler
 
 FORMAT = 1
 
@@ -63,7 +65,46 @@ def save(flow: Flow, folder: str | os.PathLike[str]) -> None:
     }
     for name, part in flow.fitted.items():
         save_fitted(folder, name, part)
+    described["hashes"] |= _save_sampler_tensors(folder, flow.sampler)
     write_json(folder / "flow.json", described)  # last: a folder with a flow.json is whole
+    _remove_other_samplers(folder, described["hashes"])
+
+
+def save_sampler(folder: str | os.PathLike[str], sampler: Sampler) -> None:
+    """Make this the default sampler of a saved flow; its weights are not touched, and a stop halfway changes nothing.
+
+    Args:
+        folder: The folder of a saved flow.
+        sampler: What it is sampled with from now on.
+    """
+    folder = Path(folder)
+    described = _described(folder / "flow.json")
+    kept = {name: digest for name, digest in described["hashes"].items() if not name.startswith("sampler-")}
+    described["hashes"] = kept | _save_sampler_tensors(folder, sampler)
+    described["flow"]["sampler"] = config_of(sampler)
+    write_json(folder / "flow.json", described)
+    _remove_other_samplers(folder, described["hashes"])
+
+
+def _save_sampler_tensors(folder: Path, sampler: Sampler) -> dict[str, str]:
+    """Write the tensors of a sampler, if it has some, under a name of their own; returns file name and hash."""
+    state = _sampler_state(sampler)
+    if not state:
+        return {}
+    name = f"sampler-{hash_tensors(state)[:16]}.safetensors"
+    save_tensors(folder / name, state)
+    return {name: sha256(folder / name)}
+
+
+def _sampler_state(sampler: Sampler) -> dict[str, torch.Tensor]:
+    parts = modules_in(sampler)
+    return {f"{i}.{name}": value for i, part in enumerate(parts) for name, value in part.state_dict().items()}
+
+
+def _remove_other_samplers(folder: Path, hashes: dict[str, str]) -> None:
+    for path in folder.glob("sampler-*.safetensors"):
+        if path.name not in hashes:
+            path.unlink()
 
 
 def save_fitted(folder: str | os.PathLike[str], name: str, part: Part) -> None:
@@ -107,6 +148,15 @@ def load(folder: str | os.PathLike[str], *, network: nn.Module | None = None, tr
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{folder / 'model.safetensors'} does not fit the networks of flow.json: {reason}") from error
+    for name, digest in described["hashes"].items():
+        if name.startswith("sampler-"):
+            tensors = _checked_tensors(folder / name, digest)
+            for i, part in enumerate(modules_in(flow.sampler)):
+                prefix = f"{i}."
+                part.load_state_dict(
+                    {key.removeprefix(prefix): v for key, v in tensors.items() if key.startswith(prefix)}
+                )
+                part.eval()
     for path in sorted(folder.glob("fitted/*/part.json")):
         flow.fitted[path.parent.name] = _load_fitted(path, trust_remote_code)
     return flow.eval()

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, overload
 import torch
 from torch import Tensor
 
-from advect.fields import Bound, Run, Step, bind
+from advect.fields import Bound, Kind, Run, Step, bind
 from advect.interpolants import AffineInterpolant, Interpolant, Linear
 from advect.parts import Part
 from advect.sources import Gaussian, Source
@@ -85,6 +85,11 @@ class Solver(Part, ABC):
     def stochastic(self) -> bool:
         """Whether steps draw noise: such a solver has no inverse and no likelihood of its own."""
         return False
+
+    @property
+    def takes(self) -> Kind:
+        """The kind of model it integrates."""
+        return "field"
 
     def check(self, context: Context) -> None:
         """Refuse, before any call, a context that this solver cannot work in (no score, no affine path)."""

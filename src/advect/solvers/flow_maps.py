@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from advect.fields import Run
+from advect.fields import Kind, Run
 from advect.solvers.base import Context, Solver
 
 
@@ -20,6 +20,10 @@ class FlowMapJumps(Solver):
 
     Source: arXiv 2505.13447 (MeanFlow) eq. 12; arXiv 2406.07507 (flow map matching).
     """
+
+    @property
+    def takes(self) -> Kind:
+        return "flow map"
 
     def step(
         self, f: Callable[..., Tensor], x: Tensor, r: float, t: float, carry: Any, run: Run, context: Context

@@ -1,0 +1,102 @@
+"""The default sampler of a flow: its tensors, the weights its parts were fitted on, and the kind of model it takes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+import advect
+from advect.errors import InputError
+from advect.flow import Flow
+from advect.networks import MLP, NetSpec
+from advect.sampler import Sampler
+from advect.saving import save_sampler
+from advect.solvers import Euler, FlowMapJumps
+from advect.sources import FromData
+from advect.times import TimeGrid
+
+
+class FoundSource(FromData):
+    """A source that was found by running a flow."""
+
+    def __init__(self, size: int = 3, shape: tuple[int, ...] = (2,), fitted_on: str | None = None) -> None:
+        super().__init__(size, shape)
+        self.fitted_on = fitted_on
+
+
+def flow(times: int = 1) -> Flow:
+    torch.manual_seed(0)
+    return Flow(MLP(NetSpec((2,), times=times), "XS"))
+
+
+def test_the_tensors_of_a_sampler_are_saved_and_move_along(tmp_path):
+    made = flow()
+    made.sampler = Sampler(Euler(), TimeGrid(3), source=FromData().fit(torch.randn(5, 2)))
+    made.save_pretrained(tmp_path)
+    again = Flow.from_pretrained(tmp_path)
+    assert torch.equal(made.sample(7, seed=1), again.sample(7, seed=1))
+    again.double()
+    assert isinstance(again.sampler.source, FromData)
+    assert again.sampler.source.samples.dtype == torch.float64
+
+
+def test_another_default_sampler_leaves_the_weights_alone(tmp_path):
+    made = flow()
+    made.save_pretrained(tmp_path)
+    before = (tmp_path / "model.safetensors").read_bytes()
+    for _ in range(2):
+        save_sampler(tmp_path, Sampler(Euler(), TimeGrid(2), source=FromData().fit(torch.randn(5, 2))))
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+    assert len(list(tmp_path.glob("sampler-*"))) == 1, "the tensors of the sampler before are gone"
+    assert Flow.from_pretrained(tmp_path).sampler.grid == TimeGrid(2)
+    save_sampler(tmp_path, Sampler())
+    assert not list(tmp_path.glob("sampler-*"))
+    assert Flow.from_pretrained(tmp_path).sampler == Sampler()
+
+
+def test_damaged_tensors_of_a_sampler_are_refused(tmp_path):
+    made = flow()
+    made.sampler = Sampler(source=FromData().fit(torch.randn(5, 2)))
+    made.save_pretrained(tmp_path)
+    next(tmp_path.glob("sampler-*")).write_bytes(b"broken")
+    with pytest.raises(InputError, match="damaged"):
+        Flow.from_pretrained(tmp_path)
+
+
+def test_a_part_fitted_on_other_weights_is_refused():
+    made = flow()
+    own = FoundSource(fitted_on=made.weights_hash())
+    made.sample(2, seed=0, source=own)
+    with torch.no_grad():
+        made.network.head.weight.mul_(2)
+    with pytest.raises(InputError, match="fitted on a flow whose weights"):
+        made.sample(2, seed=0, source=own)
+
+
+def test_a_part_within_a_part_is_asked_for_its_weights_too():
+    made, mixture = flow(), advect.sources.Mixture((FoundSource(fitted_on="0" * 64),))
+    with pytest.raises(InputError, match="fitted on a flow whose weights"):
+        made.sample(2, seed=0, source=mixture)
+
+
+def test_a_flow_map_jumps_once_by_default_and_refuses_solvers_of_fields():
+    made = flow(times=2)
+    assert made.kind == "flow map"
+    assert made.sampler == Sampler(FlowMapJumps(), TimeGrid(1))
+    run = advect.Run()
+    made.sample(4, seed=0, run=run)
+    assert run.nfe == 1
+    with pytest.raises(InputError, match="solver is Euler, which integrates a field, but the network is a flow map"):
+        made.sample(4, seed=0, solver=Euler(), steps=4)
+    with pytest.raises(InputError, match="no way back"):
+        made.encode(torch.zeros(2, 2))
+    with pytest.raises(InputError, match="take Heun"):
+        flow().sample(4, seed=0, solver=FlowMapJumps())
+
+
+def test_the_hash_of_the_weights_is_the_one_in_the_file(tmp_path):
+    made = flow()
+    made.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "flow.json").read_text())["hashes"]["weights"] == made.weights_hash()
