@@ -38,3 +38,18 @@ class Coupling(Part, ABC):
     def independent(self) -> bool:
         """Whether x0 and x1 stay independent: only then does the velocity give a score."""
         return False
+
+    @property
+    def fitted(self) -> bool:
+        """Whether it is ready; one that is found on data is fitted at the start of training."""
+        return True
+
+    def fit(
+        self,
+        x0: Tensor,
+        x1: Tensor,
+        cond: Mapping[str, Tensor] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """Find its numbers on draws of both ends (N, *shape), in place; called by training where `fitted` is False."""
+        raise NotImplementedError

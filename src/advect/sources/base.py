@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,6 +33,17 @@ class Source(Part, ABC):
     def gaussian(self) -> tuple[float, float] | None:
         """(mean, standard deviation) if the source is an isotropic Gaussian, else None."""
         return None
+
+    @property
+    def fitted(self) -> bool:
+        """Whether it is ready; one that is found on data is fitted at the start of training."""
+        return True
+
+    def fit(
+        self, x1: Tensor, cond: Mapping[str, Tensor] | None = None, generator: torch.Generator | None = None
+    ) -> Any:
+        """Find its numbers on data (N, *shape), in place; called by training where `fitted` is False."""
+        raise NotImplementedError
 
     @property
     def needs_x1(self) -> bool:

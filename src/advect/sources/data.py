@@ -38,18 +38,20 @@ class FromData(ModulePart, Source):
         self.size, self.shape, self.noise = size, tuple(shape), noise
         self.register_buffer("samples", torch.zeros(size, *shape))
 
-    def fit(self, x: Tensor) -> FromData:
-        """The source of these samples (N, *shape), as a new part of x's type on x's device.
+    def fit(
+        self, x1: Tensor, cond: Mapping[str, Tensor] | None = None, generator: torch.Generator | None = None
+    ) -> FromData:
+        """The source of these samples (N, *shape), as a new part of x1's type on x1's device.
 
         Raises:
-            InputError: If x is empty or holds values that are not finite.
+            InputError: If x1 is empty or holds values that are not finite.
         """
-        if x.ndim < 1 or x.shape[0] == 0:
-            raise InputError(f"x has shape {tuple(x.shape)}: a source from data needs at least one sample")
-        if not bool(torch.isfinite(x).all()):
-            raise InputError("x holds NaN or infinity: remove the broken samples before using them as a source")
-        fitted = FromData(x.shape[0], tuple(x.shape[1:]), self.noise)
-        fitted.samples = x.detach().clone()
+        if x1.ndim < 1 or x1.shape[0] == 0:
+            raise InputError(f"x1 has shape {tuple(x1.shape)}: a source from data needs at least one sample")
+        if not bool(torch.isfinite(x1).all()):
+            raise InputError("x1 holds NaN or infinity: remove the broken samples before using them as a source")
+        fitted = FromData(x1.shape[0], tuple(x1.shape[1:]), self.noise)
+        fitted.samples = x1.detach().clone()
         return fitted
 
     def sample(

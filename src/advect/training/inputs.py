@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from advect.batch import Batch
 from advect.codecs import Codec
 from advect.conditions import Conditions
 from advect.data.base import Data
@@ -20,6 +21,7 @@ from advect.networks import NetSpec
 from advect.objectives import Objective
 from advect.randomness import generator, randperm, seed_of
 from advect.training.checkpoints import find_flow
+from advect.transport import Transport
 
 
 def as_data(data: Any) -> Data:
@@ -118,11 +120,34 @@ def start_weights(start_from: str | os.PathLike[str] | Flow, networks: dict[str,
         network.load_state_dict(given)
 
 
-def fit_codec(codec: Codec, data: Data, seed: int, most: int = 20_000) -> None:
-    """Fit a codec that is found on data (scale, shift) and has not been fitted yet, on up to `most` samples."""
+def fit_codec(codec: Codec, data: Data, seed: int) -> None:
+    """Fit a codec that is found on data (scale, shift) and has not been fitted yet."""
     fit = getattr(codec, "fit", None)
     if fit is None or getattr(codec, "fitted", True):
         return
-    n = data.size("train")
-    index = randperm(n, generator(seed, "fit codec"))[:most].sort().values
-    fit(data.batch("train", index).x1)
+    fit(_some(data, seed, "fit codec").x1)
+
+
+def fit_transport(transport: Transport, codec: Codec, data: Data, conditions: Conditions, seed: int) -> None:
+    """Fit a source and a coupling that are found on data and have not been fitted yet, on encoded samples."""
+    source, coupling = transport.source, transport.coupling
+    if source.fitted and coupling.fitted:
+        return
+    batch = _some(data, seed, "fit transport")
+    x1 = codec.encode(batch.x1, generator(seed, "fit transport", "codec"))
+    cond = {item.name: batch.cond[item.name] for item in conditions.items}
+    draws = generator(seed, "fit transport", "draws")
+    if not source.fitted:
+        source.fit(x1, cond, draws)
+    if not coupling.fitted:
+        if batch.x0 is not None:
+            x0 = codec.encode(batch.x0)
+        else:
+            x0 = source.sample(x1.shape, cond, draws, x1=x1, dtype=x1.dtype)
+        coupling.fit(x0, x1, cond, draws)
+
+
+def _some(data: Data, seed: int, purpose: str, most: int = 20_000) -> Batch:
+    """Up to `most` training samples, chosen by the seed."""
+    index = randperm(data.size("train"), generator(seed, purpose))[:most].sort().values
+    return data.batch("train", index)

@@ -27,6 +27,7 @@ from advect.training.inputs import (
     as_frozen,
     as_network,
     fit_codec,
+    fit_transport,
     start_weights,
 )
 from advect.training.job import Job
@@ -73,6 +74,7 @@ def prepare(
         raise InputError(f"conditions names {missing}, but what comes with the data is {sorted(few.cond)}")
     few = few.replace(cond={item.name: few.cond[item.name] for item in conditions.items})
     transport = _transport(transport, few)
+    fit_transport(transport, codec, data, conditions, seed)
     if (refusal := objective.refusal(transport)) is not None:
         raise InputError(refusal)
     networks = {"model": as_network(network, data, codec, conditions, objective, seed, "model")}
