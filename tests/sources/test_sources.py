@@ -141,7 +141,7 @@ def test_bad_settings_are_refused():
         FromData().sample((3, 2))
     with pytest.raises(InputError, match=r"stored samples have shape \(2,\)"):
         _stored().sample((3, 4))
-    with pytest.raises(InputError, match="x holds NaN or infinity"):
+    with pytest.raises(InputError, match="x1 holds NaN or infinity"):
         FromData().fit(torch.tensor([[float("nan")]]))
     with pytest.raises(InputError, match=r"x has shape \(0, 2\)"):
         FromData().fit(torch.zeros(0, 2))
