@@ -143,7 +143,7 @@ def test_bad_settings_are_refused():
         _stored().sample((3, 4))
     with pytest.raises(InputError, match="x1 holds NaN or infinity"):
         FromData().fit(torch.tensor([[float("nan")]]))
-    with pytest.raises(InputError, match=r"x has shape \(0, 2\)"):
+    with pytest.raises(InputError, match=r"x1 has shape \(0, 2\)"):
         FromData().fit(torch.zeros(0, 2))
     with pytest.raises(InputError, match=r"noise=-1\.0"):
         FromData(noise=-1.0)
