@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -21,7 +22,7 @@ from advect.networks import Network
 from advect.parts import Part, modules_in
 from advect.randomness import NumberedGenerator
 from advect.sampler import Sampler
-from advect.solvers import Context, Trajectory, likelihood, start_state
+from advect.solvers import Context, Euler, Trajectory, likelihood, start_state
 from advect.solvers.base import nodes as grid_nodes
 from advect.times import Grid
 from advect.transport import Transport
@@ -174,6 +175,7 @@ class Flow(nn.Module):
         sampler = self.sampler.but(solver=solver, grid=own, source=source, guidance=rules, steps=steps)
         nodes = sampler.grid if grid is None or isinstance(grid, Grid) else grid
         sampler.check(self.kind, self.weights_hash)
+        self._warn_of_other_grid(sampler.solver, nodes)
         given = self._conditions(n, cond)
         if x0 is not None and tuple(x0.shape) != (n, *self.shape):
             raise InputError(f"x0 has shape {tuple(x0.shape)}, but n and the flow's state ask for {(n, *self.shape)}")
@@ -317,6 +319,7 @@ class Flow(nn.Module):
             cond: Conditions by name, as in :meth:`sample`.
         """
         self._refuse_kinds_without_way_back()
+        self._warn_of_other_grid(solver, grid)
         given, run = self._conditions(len(x), cond), Run() if run is None else run
         z = self.codec.encode(x.to(self.device, self.dtype))
         with self._evaluating():
@@ -350,6 +353,7 @@ class Flow(nn.Module):
             InputError: If the codec does not keep volumes in closed form, or the source has no density.
         """
         self._refuse_kinds_without_way_back()
+        self._warn_of_other_grid(solver, grid)
         scale = self.codec.log_abs_det(tuple(x.shape[1:]))
         if scale is None:
             raise InputError(
@@ -388,6 +392,20 @@ class Flow(nn.Module):
         pixels = ((x + 1) * per_unit).round()
         spread = likelihood.dequantise(pixels, noise, per_unit)
         return likelihood.bits_per_dim(self.log_prob(spread, seed=seed, **options), x[0].numel(), per_unit)
+
+    def _warn_of_other_grid(self, solver: Solver | None, grid: GridLike) -> None:
+        """A straightened network was trained at the nodes of one grid, for one Euler step from each to the next."""
+        if (only := self.transport.only_grid) is None:
+            return
+        times = grid_nodes(grid, self.transport.interpolant)[0]
+        same = len(times) == len(only) and all(abs(a - b) < 1e-6 for a, b in zip(times, only, strict=True))
+        if not (same and isinstance(solver, Euler)):
+            warnings.warn(
+                f"this flow was trained for Euler on the grid {', '.join(f'{t:g}' for t in only)} alone, and is run "
+                f"otherwise ({type(solver).__name__ if solver else 'an adaptive solver'}, {len(times) - 1} steps): "
+                "leave solver, grid and steps as they are, or take the flow it was made from",
+                stacklevel=3,
+            )
 
     def _refuse_kinds_without_way_back(self) -> None:
         if self.kind != "field":

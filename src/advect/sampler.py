@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from advect.errors import InputError
 from advect.fields import Kind
 from advect.guidance import Guidance
-from advect.parts import Part, class_path, parts_in
+from advect.parts import Part, class_path, config_of, parts_in
 from advect.solvers import FlowMapJumps, Heun, Solver
 from advect.sources import Source
-from advect.times import Grid, TimeGrid
+from advect.times import BellmanGrid, Grid, TimeGrid
 
 
 @dataclass(frozen=True)
@@ -61,3 +63,15 @@ class Sampler(Part):
                     f"{class_path(type(part))} was fitted on a flow whose weights have the hash {part.fitted_on[:12]}, "
                     f"and those of this flow have {own[:12]}: fit it again on this flow with advect calibrate"
                 )
+        grid = self.grid
+        if isinstance(grid, BellmanGrid) and grid.fitted and grid.fitted_under != guidance_text(self.guidance):
+            warnings.warn(
+                f"the grid was fitted under the guidance {grid.fitted_under or 'none'} and is used under "
+                f"{guidance_text(self.guidance) or 'none'}: guidance bends the trajectories, so fit it again under it",
+                stacklevel=2,
+            )
+
+
+def guidance_text(rules: tuple[Guidance, ...]) -> str | None:
+    """Guidance rules as text, to be compared and kept beside what was fitted under them; None for none."""
+    return json.dumps(config_of(rules)) if rules else None

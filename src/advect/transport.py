@@ -21,6 +21,8 @@ class Transport(ModulePart):
         coupling: Who goes with whom; data that bring their own x0 use :class:`~advect.couplings.Paired`.
         interpolant: Which way they go.
         inherited_refusal: Why an earlier transport (a reflow teacher's) has no score, if it has none.
+        only_grid: The times of the only grid on which the network was trained, if there is just one: on another, or
+            under another solver than Euler, a Flow warns.
     """
 
     def __init__(
@@ -29,12 +31,14 @@ class Transport(ModulePart):
         coupling: Coupling | None = None,
         interpolant: Interpolant | None = None,
         inherited_refusal: str | None = None,
+        only_grid: tuple[float, ...] | None = None,
     ) -> None:
         super().__init__()
         self.source: Source = Gaussian() if source is None else source
         self.coupling: Coupling = Independent() if coupling is None else coupling
         self.interpolant: Interpolant = Linear() if interpolant is None else interpolant
         self.inherited_refusal = inherited_refusal
+        self.only_grid = only_grid
 
     def pair(self, batch: Batch, generator: torch.Generator | None = None) -> Batch:
         """Draw x0 where the batch has none, pair it with x1, and let labels and conditions follow."""

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, overload
 import torch
 from torch import Tensor
 
+from advect.errors import InputError
 from advect.fields import Bound, Kind, Run, Step, bind
 from advect.interpolants import AffineInterpolant, Interpolant, Linear
 from advect.parts import Part
@@ -156,6 +157,11 @@ class Solver(Part, ABC):
         run = Run() if run is None else run
         f = bind(f, run)
         self.check(context)
+        if self.stochastic and isinstance(grid, Grid) and not grid.for_noise:
+            raise InputError(
+                f"grid is {type(grid).__name__}, found for steps without noise, and {type(self).__name__} draws noise: "
+                "take Euler or another solver without noise, or another grid"
+            )
         times, breaks = nodes(grid, context.interpolant)
         times = self.landmarks(times, record or project is not None)
         x = working_precision(x)

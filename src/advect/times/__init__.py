@@ -1,10 +1,12 @@
 """When: time densities for training and grids for sampling."""
 
 from advect.times.base import Grid, TimeDensity
+from advect.times.bellman import BellmanGrid, bellman_path, bellman_values
 from advect.times.densities import CosMap, EDMLogNormal, FiniteSet, LogitNormal, Mode, Uniform, UShaped
 from advect.times.grids import BetaGrid, CustomGrid, EDMGrid, LogSNRGrid, Reversed, ShiftedGrid, TimeGrid
 
 __all__ = [
+    "BellmanGrid",
     "BetaGrid",
     "CosMap",
     "CustomGrid",
@@ -21,4 +23,6 @@ __all__ = [
     "TimeGrid",
     "UShaped",
     "Uniform",
+    "bellman_path",
+    "bellman_values",
 ]

@@ -31,9 +31,13 @@ class TimeDensity(Part, ABC):
 
 
 class Grid(Part, ABC):
-    """The times a solver steps through, `steps` of them after the first."""
+    """The times a solver steps through, `steps` of them after the first.
+
+    `for_noise` is False for grids that were found for steps without noise: a solver that draws it refuses them.
+    """
 
     steps: int
+    for_noise = True
 
     @abstractmethod
     def times(self, interpolant: AffineInterpolant | None = None) -> list[float]:
