@@ -94,8 +94,7 @@ def of_flow(flow: Flow, data: Data, against: Against, how: Sampling) -> dict[str
     """Sample a flow and measure it, with the conditions of the real samples unless they are given."""
     real, other = held_out(data, against.n)
     cond = conditions_like(flow, real, against.n) | conditions_for(flow, how.cond, 0, against.n)
-    options = how.options()
-    sampler = flow.sampler.but(**{k: options[k] for k in ("solver", "grid", "guidance", "source", "steps")})
+    sampler = flow.sampler.but(**how.sampler_part(flow))
     found = measure(
         flow,
         _metrics(against, data, labelled="label" in cond),

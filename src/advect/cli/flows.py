@@ -22,15 +22,20 @@ from advect.training import find_flow
 ASSETS = Path(__file__).parents[1] / "assets"
 
 
+def flow_folder(path: str) -> Path:
+    """The folder with the flow.json of a run, checkpoint or saved flow, or of a flow that ships with advect."""
+    if Path(path).exists():
+        return find_flow(path)
+    shipped = {found.name.removesuffix("-flow"): found for found in sorted(ASSETS.glob("*-flow"))}
+    if path not in shipped:
+        names = f", or one that ships with advect ({', '.join(shipped)})" if shipped else ""
+        raise InputError(f"there is no flow at {path}: give the folder of a run or of a saved flow{names}")
+    return shipped[path]
+
+
 def open_flow(path: str, trust_remote_code: bool = False) -> Flow:
     """Open a saved flow: its folder, a run folder or checkpoint, or the name of a flow that ships with advect."""
-    if not Path(path).exists():
-        shipped = {found.name.removesuffix("-flow"): found for found in sorted(ASSETS.glob("*-flow"))}
-        if path not in shipped:
-            names = f", or one that ships with advect ({', '.join(shipped)})" if shipped else ""
-            raise InputError(f"there is no flow at {path}: give the folder of a run or of a saved flow{names}")
-        return Flow.from_pretrained(shipped[path])
-    return Flow.from_pretrained(find_flow(path), trust_remote_code=trust_remote_code)
+    return Flow.from_pretrained(flow_folder(path), trust_remote_code=trust_remote_code)
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class Sampling:
         grid: At which times (class name).
         guidance: How it is steered: one rule or a list of them.
         source: Who is at t=0.
+        fitted: Parts that were found for this flow (`advect calibrate`), by name: each goes into its seat.
         cond: What it is told, by name: ``--cond.label 3`` for all, a class by its name, ``each`` for all classes in
             turn (sample i gets class i modulo their number), or ``none`` for the null condition.
         seed: Sample i depends on the seed and i alone.
@@ -56,24 +62,42 @@ class Sampling:
     grid: Grid | None = None
     guidance: Guidance | list[Guidance] | None = None
     source: Source | None = None
+    fitted: list[str] = field(default_factory=list)
     cond: dict[str, str | int | float | list[float]] = field(default_factory=dict)
     seed: int = 0
     batch_size: int = 256
     device: str = "auto"
     trust_remote_code: bool = False
 
-    def options(self) -> dict[str, Any]:
-        """Keyword arguments of :meth:`Flow.sample`, conditions apart."""
+    def sampler_part(self, flow: Flow) -> dict[str, Any]:
+        """What differs from the flow's own sampler, for :meth:`Sampler.but`."""
         rules = tuple(self.guidance) if isinstance(self.guidance, list) else self.guidance
-        return {
+        given = {
             "solver": self.solver,
             "steps": self.steps,
             "grid": self.grid,
-            "guidance": rules,
+            "guidance": (rules,) if isinstance(rules, Guidance) else rules,
             "source": self.source,
-            "seed": self.seed,
-            "batch_size": self.batch_size,
         }
+        return given | {seat: part for name in self.fitted for seat, part in _seated(flow, name, given)}
+
+    def options(self, flow: Flow) -> dict[str, Any]:
+        """Keyword arguments of :meth:`Flow.sample`, conditions apart."""
+        return {**self.sampler_part(flow), "seed": self.seed, "batch_size": self.batch_size}
+
+
+def _seated(flow: Flow, name: str, given: dict[str, Any]) -> list[tuple[str, Any]]:
+    """The seat of a fitted part, and what belongs there."""
+    if name not in flow.fitted:
+        there = ", ".join(flow.fitted) or "none: advect calibrate finds them"
+        raise InputError(f"fitted names {name!r}, and the parts found for this flow are {there}")
+    part = flow.fitted[name]
+    for seat, kind in {"grid": Grid, "source": Source, "guidance": Guidance}.items():
+        if isinstance(part, kind):
+            if given[seat] is not None:
+                raise InputError(f"fitted names {name!r}, which is a {seat}, and --{seat} is given too: give one")
+            return [(seat, (part,) if kind is Guidance else part)]
+    raise InputError(f"fitted names {name!r}, a {type(part).__name__}, which has no seat in sampling")
 
 
 def conditions_for(flow: Flow, given: dict[str, Any], first: int, n: int) -> dict[str, Any]:

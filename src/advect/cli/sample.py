@@ -50,7 +50,7 @@ def run(arguments: Sequence[str]) -> int:
     conditions_for(flow, sampling.cond, 0, 1)
     if given.dry_run:
         print(f"would write {given.count} samples of shape {flow.shape} to {out} ({kind})")
-        print(f"sampler: {flow.sampler.but(**_sampler_part(sampling))}")
+        print(f"sampler: {flow.sampler.but(**sampling.sampler_part(flow))}")
         return 0
     crew = Crew(sampling.device)
     try:
@@ -104,10 +104,11 @@ def draw(flow: Flow, how: Sampling, n: int, out: Path, kind: str, crew: Crew) ->
         progress.start("sampling", 0, sum(count for _, count in batches))
     counts, done, began = Run(), 0, time.perf_counter()
     shown: list[Tensor] = []
+    options = how.options(flow)
     for first, count in batches:
         counts = Run()
         cond = conditions_for(flow, how.cond, first, count)
-        x = flow.sample(count, first=first, run=counts, **how.options(), **cond).cpu()
+        x = flow.sample(count, first=first, run=counts, **options, **cond).cpu()
         if kind == "png":
             save_each(out, x, first)
             if crew.main and sum(map(len, shown)) < 64:
@@ -145,8 +146,3 @@ def _clear_old(folder: Path) -> None:
 def _column(value: Any, n: int) -> Tensor:
     value = torch.as_tensor(value)
     return value if value.ndim and len(value) == n else value.expand(n, *value.shape)
-
-
-def _sampler_part(how: Sampling) -> dict[str, Any]:
-    options = how.options()
-    return {name: options[name] for name in ("solver", "grid", "guidance", "source", "steps")}
