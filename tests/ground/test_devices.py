@@ -100,6 +100,7 @@ RULES = [
     guidance.Rescale(guidance.CFG(2.0)),
     guidance.APG(2.0, radius=1.0),
     guidance.CFGZeroStar(2.0),
+    guidance.RAAG(8.0, 2.0),
 ]
 
 

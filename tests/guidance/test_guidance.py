@@ -9,7 +9,7 @@ from advect import guidance
 from advect.conditions import ClassLabel, Conditions
 from advect.errors import InputError
 from advect.fields import Run, Step
-from advect.guidance import APG, CFG, AutoGuidance, CFGZeroStar, Guidance, Guided, Interval, Rescale
+from advect.guidance import APG, CFG, RAAG, AutoGuidance, CFGZeroStar, Guidance, Guided, Interval, Rescale
 from advect.interpolants import Cosine, Linear, StochasticInterpolant
 from advect.oracles import reference_mixture
 from advect.parts import build, config_of
@@ -21,9 +21,11 @@ RULES = [
     CFGZeroStar(3.0),
     APG(3.0),
     APG(3.0, eta=0.3, radius=0.5, momentum=-0.5),
+    RAAG(8.0, 2.0),
     Rescale(CFG(3.0), 0.7),
     Rescale(APG(3.0), 0.7, "x1"),
     Interval(CFG(3.0), 0.2, 0.7),
+    Interval(RAAG(8.0, 2.0), 0.2, 0.7),
     Interval(APG(3.0), -1.0, 1.0, Linear()),
 ]
 CONDITIONS = Conditions((ClassLabel(3),))
@@ -71,7 +73,7 @@ def test_one_batch_or_two_passes_give_the_same(rule, batched):
         assert run.rows == {"model": 12}
 
 
-@pytest.mark.parametrize("make", [CFG, AutoGuidance, CFGZeroStar, APG])
+@pytest.mark.parametrize("make", [CFG, AutoGuidance, CFGZeroStar, APG, RAAG])
 def test_scale_1_is_plain_and_costs_nothing(make):
     run = Run()
     out = guided(make(1.0), run=run)(X, T)

@@ -3,6 +3,18 @@
 from advect.guidance.base import Guidance
 from advect.guidance.guided import Guided
 from advect.guidance.projected import APG, CFGZeroStar
+from advect.guidance.raag import RAAG, guidance_ratio
 from advect.guidance.rules import CFG, AutoGuidance, Interval, Rescale
 
-__all__ = ["APG", "CFG", "AutoGuidance", "CFGZeroStar", "Guidance", "Guided", "Interval", "Rescale"]
+__all__ = [
+    "APG",
+    "CFG",
+    "RAAG",
+    "AutoGuidance",
+    "CFGZeroStar",
+    "Guidance",
+    "Guided",
+    "Interval",
+    "Rescale",
+    "guidance_ratio",
+]
