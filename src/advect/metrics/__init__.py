@@ -4,6 +4,7 @@ from advect.metrics.base import Estimate, Metric, bootstrap_mean
 from advect.metrics.frechet import FrechetDistance, frechet_distance
 from advect.metrics.judged import ClassAccuracy
 from advect.metrics.neighbours import NearestTraining, Precision, Recall, inside, nearest
+from advect.metrics.pareto import Front, FrontComparison, Point, compare_fronts, pareto_front
 from advect.metrics.quadratic import MMD, EnergyDistance, KernelDistance, energy_distance, kernel_distance, mmd
 from advect.metrics.trajectories import bits_per_dimension, straightness
 from advect.metrics.wasserstein import ExactW2, SlicedW2, exact_w2, sliced_w2
@@ -15,14 +16,18 @@ __all__ = [
     "Estimate",
     "ExactW2",
     "FrechetDistance",
+    "Front",
+    "FrontComparison",
     "KernelDistance",
     "Metric",
     "NearestTraining",
+    "Point",
     "Precision",
     "Recall",
     "SlicedW2",
     "bits_per_dimension",
     "bootstrap_mean",
+    "compare_fronts",
     "energy_distance",
     "exact_w2",
     "frechet_distance",
@@ -30,6 +35,7 @@ __all__ = [
     "kernel_distance",
     "mmd",
     "nearest",
+    "pareto_front",
     "sliced_w2",
     "straightness",
 ]
