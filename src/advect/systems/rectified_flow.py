@@ -15,7 +15,7 @@ from advect.diagnostics import straightness
 from advect.distillation import KStep, OnlineReflow
 from advect.encoders import SmallClassifier
 from advect.metrics import EnergyDistance, FrechetDistance, SlicedW2
-from advect.networks import MLP, NetSpec
+from advect.networks import MLP
 from advect.objectives import FlowMatching
 from advect.randomness import generator, randperm
 from advect.solvers import RK4, Euler, Heun
@@ -30,6 +30,9 @@ from advect.systems.framework import (
     Setting,
     System,
     Table,
+    all_images,
+    digits_network,
+    held_out,
     images_of,
     points_of,
 )
@@ -236,10 +239,10 @@ def _plane(setting: Setting, out: Outcome) -> None:
 
 def _digits(setting: Setting, out: Outcome) -> None:
     digits = Digits()
-    data = Tensors(_all(digits, "train"))  # without classes, as in the paper
+    data = Tensors(all_images(digits, "train"))  # without classes, as in the paper
     settings = TrainSettings(steps=setting.pick(10_000, 500), batch_size=128, lr=2e-3, device="cpu")
     setting.say("digits: 1-RF")
-    first = train(_picture_network, data, settings=settings, seed=setting.seed)
+    first = train(digits_network, data, settings=settings, seed=setting.seed)
     setting.say("digits: pairs, reflow, the shuffled control, distillation")
     pairs = make_pairs(
         first,
@@ -255,16 +258,16 @@ def _digits(setting: Setting, out: Outcome) -> None:
     one = reflow(first, pairs, objective=KStep(1), **again)
 
     n, counts = setting.pick(2000, 300), [1, 2, 4, 8, 32]
-    held_out, distance = _held_out(digits), FrechetDistance(SmallClassifier("digits"))
+    real, distance = held_out(digits), FrechetDistance(SmallClassifier("digits"))
     flows = {"1-RF": first, "2-RF": second, "shuffled pairs": control}
     samples = {
         name: [flow.sample(n, seed=setting.seed, solver=Euler(), steps=k) for k in counts]
         for name, flow in flows.items()
     }
-    error = {name: [distance(x, held_out, resamples=0).value for x in each] for name, each in samples.items()}
+    error = {name: [distance(x, real, resamples=0).value for x in each] for name, each in samples.items()}
     single = one.sample(n, seed=setting.seed)
     full = {
-        name: distance(flow.sample(n, seed=setting.seed, solver=Heun(), steps=32), held_out, resamples=0).value
+        name: distance(flow.sample(n, seed=setting.seed, solver=Heun(), steps=32), real, resamples=0).value
         for name, flow in flows.items()
     }
     x0 = sources.Gaussian().sample((500, *data.shape), generator=generator(setting.seed, "straightness"))
@@ -275,7 +278,7 @@ def _digits(setting: Setting, out: Outcome) -> None:
         "reflow, one step, digits": Measured(error["2-RF"][0], before, calls=1),
         "straightness, digits": Measured(bend["2-RF"], bend["1-RF"]),
         "control: shuffled pairs, digits": Measured(error["shuffled pairs"][0], before, calls=1),
-        "distillation, one step, digits": Measured(distance(single, held_out, resamples=0).value, before, calls=1),
+        "distillation, one step, digits": Measured(distance(single, real, resamples=0).value, before, calls=1),
         "what reflow costs at full simulation, digits": Measured(full["2-RF"], full["1-RF"], calls=64),
     }
     lines = {name: ([float(k) for k in counts], values) for name, values in error.items()}
@@ -299,10 +302,10 @@ def _transfer(setting: Setting, out: Outcome) -> None:
     setting.say("transfer from clothing to digits")
     digits = Digits()
     start = {split: _small_grey(Clothing(), split) for split in ("train", "test")}
-    domains = TwoDomains(Tensors(start["train"]), Tensors(_all(digits, "train")))
+    domains = TwoDomains(Tensors(start["train"]), Tensors(all_images(digits, "train")))
     settings = TrainSettings(steps=setting.pick(3000, 300), batch_size=128, lr=1e-3, device="cpu")
     first = train(
-        _picture_network,
+        digits_network,
         domains,
         settings=settings,
         seed=setting.seed,
@@ -318,25 +321,21 @@ def _transfer(setting: Setting, out: Outcome) -> None:
     )
     second = reflow(first, pairs, settings=settings, seed=setting.seed + 1)
 
-    x0, held_out, distance = start["test"], _held_out(digits), EnergyDistance()
+    x0, real, distance = start["test"], held_out(digits), EnergyDistance()
     ends = {
         "1-RF, 32 steps": first.sample(len(x0), x0=x0, solver=Heun(), steps=32),
         "1-RF, one step": first.sample(len(x0), x0=x0, solver=Euler(), steps=1),
         "2-RF, one step": second.sample(len(x0), x0=x0, solver=Euler(), steps=1),
     }
-    error = {name: distance(x, held_out, resamples=0).value for name, x in ends.items()}
+    error = {name: distance(x, real, resamples=0).value for name, x in ends.items()}
     out.values |= {
         "domain transfer, clothing to digits": Measured(
-            error["1-RF, 32 steps"], distance(x0, held_out, resamples=0).value, calls=64
+            error["1-RF, 32 steps"], distance(x0, real, resamples=0).value, calls=64
         ),
         "domain transfer, one step after reflow": Measured(error["2-RF, one step"], error["1-RF, one step"], calls=1),
     }
     strips = {"held-out clothing": images_of(x0)} | {name: images_of(x) for name, x in ends.items()}
     out.pictures.append(Pictures("transfer", "From clothing to digits, 8x8 grey", strips))
-
-
-def _picture_network(spec: NetSpec) -> MLP:
-    return MLP(spec, hidden=(256, 256, 256, 256))
 
 
 def _shuffled(pairs: StoredPairs, seed: int) -> Tensors:
@@ -347,18 +346,9 @@ def _shuffled(pairs: StoredPairs, seed: int) -> Tensors:
     return Tensors(batch.x1, x0=batch.x0[order], pictures=False)
 
 
-def _all(data: Data, split: Split) -> Tensor:
-    return data.batch(split, torch.arange(data.size(split))).x1
-
-
-def _held_out(data: Data) -> Tensor:
-    """Validation and test pictures together: no training saw them."""
-    return torch.cat([_all(data, "validation"), _all(data, "test")])
-
-
 def _small_grey(data: Data, split: Split) -> Tensor:
     """Colour pictures averaged to 8x8 grey ones, (N, 1, 8, 8)."""
-    return torch.nn.functional.adaptive_avg_pool2d(_all(data, split).mean(1, keepdim=True), 8)
+    return torch.nn.functional.adaptive_avg_pool2d(all_images(data, split).mean(1, keepdim=True), 8)
 
 
 SYSTEM = System(

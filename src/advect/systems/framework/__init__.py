@@ -11,6 +11,14 @@ from advect.systems.framework.outcome import (
     images_of,
     points_of,
 )
+from advect.systems.framework.pictures import (
+    all_images,
+    all_labels,
+    digits_network,
+    held_out,
+    shipped_flow,
+    with_nearest,
+)
 
 __all__ = [
     "Claim",
@@ -23,6 +31,12 @@ __all__ = [
     "Setting",
     "System",
     "Table",
+    "all_images",
+    "all_labels",
+    "digits_network",
+    "held_out",
     "images_of",
     "points_of",
+    "shipped_flow",
+    "with_nearest",
 ]
