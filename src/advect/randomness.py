@@ -42,14 +42,51 @@ class NumberedGenerator(torch.Generator):
     def __init__(self, *path: int | str, first: int, count: int) -> None:
         self.manual_seed(seed_of(*path))
         self.count = count
-        self._skip = first % self.BLOCK
+        self._path, self._span, self._forks = path, (first, count), 0
         start, stop = first // self.BLOCK, (first + count - 1) // self.BLOCK + 1
         self._blocks = [generator(*path, block) for block in range(start, stop)]
+        self._take: slice | Tensor = slice(first % self.BLOCK, first % self.BLOCK + count)
+        self._index: Tensor | None = None
 
     def draw(self, kind: Callable[..., Tensor], shape: Sequence[int], **options: Any) -> Tensor:
         """`kind` is ``torch.randn`` or one like it; `shape` starts with `count`."""
         drawn = [kind((self.BLOCK, *shape[1:]), generator=g, **options) for g in self._blocks]
-        return (drawn[0] if len(drawn) == 1 else torch.cat(drawn))[self._skip : self._skip + self.count]
+        return (drawn[0] if len(drawn) == 1 else torch.cat(drawn))[self._take]
+
+    def forked(self, index: Tensor | None = None) -> NumberedGenerator:
+        """Other numbers for the same samples, or for those at the places `index` alone; this stream stays where it is.
+
+        The n-th fork of equal generators is the same whatever is drawn in between, and a sample's numbers in it do not
+        depend on which other samples are among them.
+        """
+        self._forks += 1
+        first, count = self._span
+        made = NumberedGenerator(*self._path, "fork", self._forks, first=first, count=count)
+        if index is not None:
+            index = index.cpu() if self._index is None else self._index[index.cpu()]
+        else:
+            index = self._index
+        if index is not None:
+            block, place = (index + first % self.BLOCK) // self.BLOCK, (index + first % self.BLOCK) % self.BLOCK
+            used, number = block.unique(return_inverse=True)
+            made._blocks = [made._blocks[b] for b in used.tolist()]
+            made._take, made._index, made.count = number * self.BLOCK + place, index, len(index)
+        return made
+
+
+def forked(generator: torch.Generator | None, index: Tensor | None = None) -> torch.Generator | None:
+    """A generator for draws whose number is not known beforehand (rejection), so that those after it do not shift.
+
+    Args:
+        generator: Where numbers come from; one draw is taken from it, unless it is numbered. None stays None.
+        index: Places in the batch (n,) of the samples that are drawn for, if not for all of them.
+    """
+    if generator is None:
+        return None
+    if isinstance(generator, NumberedGenerator):
+        return generator.forked(index)
+    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    return torch.Generator(device=generator.device).manual_seed(seed)
 
 
 def _numbered(generator: torch.Generator | None, shape: Sequence[int]) -> bool:
@@ -84,6 +121,26 @@ def rand(
     if generator is None or device is None or generator.device == torch.device(device):
         return torch.rand(shape, generator=generator, dtype=dtype, device=device)
     return torch.rand(shape, generator=generator, dtype=dtype, device=generator.device).to(device)
+
+
+def gamma(
+    concentration: float,
+    shape: Sequence[int],
+    generator: torch.Generator | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Gamma(concentration, 1) numbers; drawn on the generator's device and moved. A chi-squared is twice Gamma(D/2)."""
+
+    def draw(size: Sequence[int], **options: Any) -> Tensor:
+        alpha = torch.full(tuple(size), concentration, dtype=dtype, device=options.pop("device", None))
+        return torch._standard_gamma(alpha, generator=options["generator"])
+
+    if _numbered(generator, shape):
+        return generator.draw(draw, shape).to(device)  # pyright: ignore
+    where = device if generator is None else generator.device
+    return draw(shape, generator=generator, device=where).to(device)
 
 
 def randn_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
