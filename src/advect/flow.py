@@ -19,7 +19,7 @@ from advect.conditions import Conditions
 from advect.errors import InputError
 from advect.fields import Kind, Run, bind, kind_of
 from advect.networks import Network
-from advect.parts import Part, modules_in
+from advect.parts import Part, config_of, modules_in
 from advect.randomness import NumberedGenerator
 from advect.sampler import Sampler
 from advect.solvers import Context, Euler, Trajectory, likelihood, start_state
@@ -78,6 +78,7 @@ class Flow(nn.Module):
         self.shape: tuple[int, ...] = tuple(shape if shape is not None else spec.shape)  # pyright: ignore
         self.record: dict[str, Any] = dict(record or {})
         self.fitted: dict[str, Part] = {}
+        self._weak: tuple[Any, ...] = ()  # in a tuple: not a network of this flow, not saved, not hashed
 
     @property
     def device(self) -> torch.device:
@@ -114,8 +115,46 @@ class Flow(nn.Module):
             return network
         from advect.guidance import Guided
 
-        weak = dict(self.others).get("weak")
+        if self.conditions.items and not self.conditions.null_is_trained:
+            for rule in guidance:
+                if rule.against == "null" and any(rule.needs_null(k / 64) for k in range(65)):
+                    names = ",".join(item.name for item in self.conditions.items)
+                    raise InputError(
+                        f"{type(rule).__name__} compares with the null condition, but this flow was trained without "
+                        f"dropping {names}: train with drop={{'{names}': 0.1}}, or take AutoGuidance and a weaker flow"
+                    )
+        weak = self._weak[0] if self._weak else dict(self.others).get("weak")
         return Guided(network, guidance, self.conditions, weak=weak, interpolant=self.transport.interpolant)
+
+    def check(self, sampler: Sampler) -> None:
+        """Refuse a sampler that this flow cannot be sampled with, before anything is drawn or written."""
+        sampler.check(self.kind, self.weights_hash)
+        self.field(guidance=sampler.guidance)
+
+    def compare_with(self, weaker: Flow) -> Flow:
+        """Let AutoGuidance compare with a weaker flow (smaller, or trained less) in place; it is not saved with this one.
+
+        Args:
+            weaker: A flow of the same states, conditions and path.
+
+        Raises:
+            InputError: If states, conditions, path or codec differ: then its velocity means something else.
+        """
+        for name, own, its in (
+            ("kind", self.kind, weaker.kind),
+            ("shape", self.shape, weaker.shape),
+            ("conditions", self.conditions.items, weaker.conditions.items),
+            ("interpolant", self.transport.interpolant, weaker.transport.interpolant),
+            ("codec", config_of(self.codec), config_of(weaker.codec)),
+        ):
+            if own != its:
+                raise InputError(f"the weaker flow has {name} {its}, and this one {own}: they have to agree")
+        for name, value in self.codec.state_dict().items() if isinstance(self.codec, nn.Module) else ():
+            its = weaker.codec.state_dict()[name]  # pyright: ignore[reportAttributeAccessIssue]
+            if its.shape != value.shape or not torch.allclose(its.to(value), value, rtol=1e-4):
+                raise InputError(f"the weaker flow's codec has another {name}: fit both codecs on the same data")
+        self._weak = (weaker.network,)
+        return self
 
     @overload
     def sample(self, n: int, *, record: Literal[False] = ..., **options: Any) -> Tensor: ...
@@ -174,7 +213,7 @@ class Flow(nn.Module):
         own = grid if isinstance(grid, Grid) else None
         sampler = self.sampler.but(solver=solver, grid=own, source=source, guidance=rules, steps=steps)
         nodes = sampler.grid if grid is None or isinstance(grid, Grid) else grid
-        sampler.check(self.kind, self.weights_hash)
+        self.check(sampler)
         self._warn_of_other_grid(sampler.solver, nodes)
         given = self._conditions(n, cond)
         if x0 is not None and tuple(x0.shape) != (n, *self.shape):
@@ -183,7 +222,7 @@ class Flow(nn.Module):
             generator = run.generator
         total = Run()
         outs: list[Any] = []
-        with self._evaluating():
+        with self.evaluating():
             for start in range(0, n, batch_size):
                 stop = min(start + batch_size, n)
                 if seed is not None:
@@ -288,7 +327,7 @@ class Flow(nn.Module):
         return {name: v.to(self.dtype) if v.is_floating_point() else v for name, v in out.items()}
 
     @contextlib.contextmanager
-    def _evaluating(self) -> Iterator[None]:
+    def evaluating(self) -> Iterator[None]:
         """Dropout off while sampling, and as before afterwards; a plain module in half precision under autocast."""
         training = [module for module in self.modules() if module.training]
         weight = None if isinstance(self.network, Network) else next(self.parameters(), None)
@@ -304,6 +343,9 @@ class Flow(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Flow:
         for part in modules_in([*self.fitted.values(), self.sampler]):  # they move along, but are not its weights
             part._apply(fn)
+        for module in self._weak:
+            if isinstance(module, nn.Module):
+                module._apply(fn)
         return super()._apply(fn, recurse)
 
     def encode(
@@ -322,7 +364,7 @@ class Flow(nn.Module):
         self._warn_of_other_grid(solver, grid)
         given, run = self._conditions(len(x), cond), Run() if run is None else run
         z = self.codec.encode(x.to(self.device, self.dtype))
-        with self._evaluating():
+        with self.evaluating():
             return likelihood.encode(self.bind(run, **given), z, solver, grid, run, context=self.context(run, **given))
 
     def log_prob(
@@ -363,7 +405,7 @@ class Flow(nn.Module):
         probe = NumberedGenerator(seed, "probe", first=0, count=len(x)) if run.generator is None else run.generator
         given = self._conditions(len(x), cond)
         z = self.codec.encode(x.to(self.device, self.dtype))
-        with self._evaluating():
+        with self.evaluating():
             value = likelihood.log_prob(
                 self.bind(run, **given),
                 z,
