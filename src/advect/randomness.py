@@ -135,7 +135,7 @@ def gamma(
 
     def draw(size: Sequence[int], **options: Any) -> Tensor:
         alpha = torch.full(tuple(size), concentration, dtype=dtype, device=options.pop("device", None))
-        return torch._standard_gamma(alpha, generator=options["generator"])
+        return torch._standard_gamma(alpha, generator=options["generator"])  # pyright: ignore[reportPrivateImportUsage]
 
     if _numbered(generator, shape):
         return generator.draw(draw, shape).to(device)  # pyright: ignore

@@ -11,7 +11,7 @@ import torch
 import advect.sources as sources
 from advect import InputError, Transport
 from advect.parts import build, config_of
-from advect.sources import FromData, Gaussian, GaussianMixture, Mixture, Source
+from advect.sources import FromData, Gaussian, GaussianMixture, Mixture, Source, StudentT
 
 MEANS = ((2.0, 0.0), (-1.0, 1.0), (0.0, -2.0))
 
@@ -28,6 +28,7 @@ ALL = {
     "FromData": lambda: _stored(),
     "FromData with noise": lambda: _stored(noise=0.2),
     "Mixture": lambda: Mixture((Gaussian(0.5, 2.0), Gaussian(1.0), _stored(noise=0.3)), (1.0, 2.0, 1.0)),
+    "StudentT": lambda: StudentT(30.0),
     "Mixture without density": lambda: Mixture((Gaussian(), _stored())),
 }
 every = pytest.mark.parametrize("make", ALL.values(), ids=ALL.keys())

@@ -16,7 +16,8 @@ closed form wherever the limit exists.
 on the linear path). "F" is EDM's network (arXiv 2206.00364, section 5), "trigflow" sCM's (arXiv 2410.11081): on the
 cosine path with source N(0, s^2), v = -(pi/2) s F.
 
-Source: arXiv 2510.21890; "score" holds only for a Gaussian source that is independent of the data.
+Source: arXiv 2510.21890; "score" holds only for a Gaussian source that is independent of the data. The others hold for
+any source of location m and scale s (a Student-t).
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ _OF_SOURCE = ("score", "epsilon", "F", "trigflow")
 
 
 class HasGaussian(Protocol):
-    """What a conversion asks of a source: (mean, standard deviation) if it is an isotropic Gaussian, else None."""
+    """What a conversion asks of a source: (mean, standard deviation) if it is an isotropic Gaussian, else None.
+
+    A source that is none may have a `location_scale` (m, s): enough for all kinds but the score.
+    """
 
     @property
     def gaussian(self) -> tuple[float, float] | None: ...
@@ -57,12 +61,17 @@ def moments(source: HasGaussian, *kinds: str) -> tuple[float, float]:
     """
     if not any(kind in _OF_SOURCE for kind in kinds):
         return 0.0, 1.0
-    if source.gaussian is None:
-        raise InputError(
-            f"the source is {type(source).__name__}, which is not Gaussian, so there is no {' or '.join(kinds)} "
-            "conversion: use v, x1 or x0"
-        )
-    return source.gaussian
+    if source.gaussian is not None:
+        return source.gaussian
+    # a scale is all that the others need: they are sums of the two ends, whatever the law
+    scaled = getattr(source, "location_scale", None)
+    if scaled is not None and "score" not in kinds:
+        return scaled
+    refused = [kind for kind in kinds if kind == "score" or scaled is None]
+    raise InputError(
+        f"the source is {type(source).__name__}, which is not Gaussian, so there is no {' or '.join(refused)} "
+        "conversion: use v, x1 or x0"
+    )
 
 
 def check_kind(kind: str) -> None:

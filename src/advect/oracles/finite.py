@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -15,7 +14,8 @@ from advect.oracles.base import Carried, Oracle, choose, column_time, restrict
 from advect.parts import Part
 from advect.randomness import randint
 from advect.sources import Gaussian as GaussianSource
-from advect.sources import Source
+from advect.sources import Source, StudentT
+from advect.sources.student_t import log_density, log_weights
 
 
 class FiniteData(Oracle):
@@ -23,6 +23,9 @@ class FiniteData(Oracle):
 
     The denoiser is a softmax over points, E[x1 | x_t] = sum_i x_i softmax_i(-|x - a x_i|^2 / (2 g^2)), and tends to the
     nearest point at g=0. The velocity has no limit there: it is infinite off the points.
+
+    From a Student-t source the weights are (1 + |x - a x_i|^2 / (D g^2))^{-(N+D)/2}, and the score is not that of its
+    x0 but s = -(N+D) E_w[(x - a x_i) / (|x - a x_i|^2 + D g^2)].
 
     Args:
         points: The data, nested to (N, *shape).
@@ -47,11 +50,13 @@ class FiniteData(Oracle):
         self.register_buffer("labels", y)
 
     def on(self, interpolant: Interpolant = Linear(), source: Part = GaussianSource()) -> CarriedPoints:
-        """Carry the points along an affine path from a Gaussian source."""
+        """Carry the points along an affine path from a Gaussian or a Student-t source."""
         if not isinstance(interpolant, AffineInterpolant):
             raise InputError(f"the path is {type(interpolant).__name__}: finite data have closed forms on affine ones")
-        if not isinstance(source, Source) or source.gaussian is None:
-            raise InputError(f"source is {type(source).__name__}: finite data have closed forms for a Gaussian source")
+        if not isinstance(source, Source) or (source.gaussian is None and not isinstance(source, StudentT)):
+            raise InputError(
+                f"source is {type(source).__name__}: finite data have closed forms for a Gaussian or Student-t source"
+            )
         return CarriedPoints(self.points, self.labels, interpolant, source)
 
     def draw(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
@@ -66,6 +71,7 @@ class CarriedPoints(Carried):
         self.points, self.labels, self.path, self.source = points, labels, path, source
         self.classes = int(labels.max()) + 1
         self.half_squares = 0.5 * points.square().sum(1)
+        self.df = source.degrees if isinstance(source, StudentT) else None
 
     def responsibilities(self, x: Tensor, t: Tensor | float, *, label: Tensor | None = None) -> Tensor:
         return self._responsibilities(x, t, label).to(x.dtype)
@@ -74,12 +80,14 @@ class CarriedPoints(Carried):
         y, a, g, _, std = self._centred(x, t)
         # -|y - a x_i|^2 / 2 less what is the same for all points
         closeness = restrict(a * (y @ self.points.T) - a**2 * self.half_squares, self.labels, self.classes, label)
-        gap = closeness - closeness.amax(1, keepdim=True)
-        # the nearest keep their 0 at g=0, where all others go to -inf
-        return torch.where(gap == 0, 0.0, gap / (g * std) ** 2).softmax(1)
+        best = closeness.max(1, keepdim=True)
+        excess, least = 2 * (best.values - closeness), torch.zeros_like(best.values)
+        if self.df is not None:
+            least = (y - a * self.points[best.indices[:, 0]]).square().sum(1, keepdim=True)
+        return log_weights(excess, least, g * std, y.shape[1], self.df).softmax(1)
 
     def _centred(self, x: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor, Tensor, float, float]:
-        mean, std = self.source.gaussian or (0.0, 1.0)
+        mean, std = self.source.location_scale or (0.0, 1.0)
         time = column_time(t, x)
         time = time if time.ndim == 0 else time[:, :, 0]
         a, g = self.path.alpha(time), self.path.sigma(time)
@@ -92,7 +100,12 @@ class CarriedPoints(Carried):
         return self._convert(x, t, label, "v")
 
     def score(self, x: Tensor, t: Tensor | float, *, label: Tensor | None = None) -> Tensor:
-        return self._convert(x, t, label, "score")
+        if self.df is None:
+            return self._convert(x, t, label, "score")
+        y, a, g, _, std = self._centred(x, t)
+        pull = self._responsibilities(x, t, label) / (self._squares(y, a) + self.df * (g * std) ** 2)
+        mean_offset = pull.sum(1, keepdim=True) * y - a * (pull @ self.points)
+        return (-(y.shape[1] + self.df) * mean_offset).reshape(x.shape).to(x.dtype)
 
     def source_mean(self, x: Tensor, t: Tensor | float, *, label: Tensor | None = None) -> Tensor:
         return self._convert(x, t, label, "x0")
@@ -104,12 +117,14 @@ class CarriedPoints(Carried):
 
     def log_prob(self, x: Tensor, t: Tensor | float, *, label: Tensor | None = None) -> Tensor:
         y, a, g, _, std = self._centred(x, t)
-        spread = g * std
-        squares = (y[:, None] - (a[..., None] if a.ndim else a) * self.points).square().sum(-1)
-        logits = restrict(-0.5 * squares / spread**2, self.labels, self.classes, label)
+        each = log_density(self._squares(y, a), g * std, y.shape[1], self.df)
+        logits = restrict(each, self.labels, self.classes, label)
         count = torch.isfinite(restrict(torch.zeros_like(logits), self.labels, self.classes, label)).sum(1)
-        constant = y.shape[1] * (0.5 * math.log(2 * math.pi) + spread.log().flatten())
-        return (logits.logsumexp(1) - count.log() - constant).to(x.dtype)
+        return (logits.logsumexp(1) - count.log()).to(x.dtype)
+
+    def _squares(self, y: Tensor, a: Tensor) -> Tensor:
+        """|y - a x_i|^2, (B, N)."""
+        return (y[:, None] - (a[..., None] if a.ndim else a) * self.points).square().sum(-1)
 
     def posterior(
         self, x: Tensor, t: Tensor | float, generator: torch.Generator | None = None, *, label: Tensor | None = None

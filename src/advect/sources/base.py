@@ -35,6 +35,11 @@ class Source(Part, ABC):
         return None
 
     @property
+    def location_scale(self) -> tuple[float, float] | None:
+        """(m, s) if x0 = m + s e, e of a fixed law around 0: what "epsilon", "F" and "trigflow" are measured in."""
+        return self.gaussian
+
+    @property
     def fitted(self) -> bool:
         """Whether it is ready; one that is found on data is fitted at the start of training."""
         return True
