@@ -3,10 +3,12 @@
 from advect.diagnostics.convergence import ErrorAtCost, error_against_calls, measured_order
 from advect.diagnostics.costs import CostBalance, cost_balance, nonintersection, straightness, transport_cost
 from advect.diagnostics.histograms import histogram, histogram_kl, normal_kl
+from advect.diagnostics.tilt import Tilt, tilt_of
 
 __all__ = [
     "CostBalance",
     "ErrorAtCost",
+    "Tilt",
     "cost_balance",
     "error_against_calls",
     "histogram",
@@ -15,5 +17,6 @@ __all__ = [
     "nonintersection",
     "normal_kl",
     "straightness",
+    "tilt_of",
     "transport_cost",
 ]

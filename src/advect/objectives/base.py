@@ -65,7 +65,12 @@ class Loss:
         assert self.prediction is not None
         residual = self.prediction if self.target is None else self.prediction - self.target
         plain = residual.square().reshape(self.copies, residual.shape[0] // self.copies, -1).mean((0, 2))
-        return plain if self.weight is None else self.weight * plain
+        if self.weight is None:
+            return plain
+        weighted = self.weight * plain
+        if torch.is_grad_enabled():  # what is formed without a gradient is no use to `mean`
+            self._per_sample = weighted
+        return weighted
 
     def mean(self) -> Tensor:
         """The scalar to differentiate; without weights one fused operation, forwards and backwards."""
@@ -102,6 +107,13 @@ class Networks:
 _plain_transport = Transport()
 
 
+@torch.no_grad()
+def _about(weight: Tensor) -> dict[str, Tensor]:
+    """Mean of the weights, and their effective sample size (sum w)^2 / sum w^2 as a share of their number."""
+    mean = weight.mean()
+    return {"weight_mean": mean, "weight_ess": mean.square() / weight.square().mean()}
+
+
 class Objective(ModulePart, ABC):
     """A regression that trains the networks of its roles.
 
@@ -128,7 +140,7 @@ class Objective(ModulePart, ABC):
         batch: Batch | Tensor,
         generator: torch.Generator | None = None,
     ) -> Loss:
-        """The loss on one batch.
+        """The loss on one batch; of a weighted one the weights' mean and effective share are among the logs.
 
         Args:
             nets: The networks by role, or just one callable ``f(x, t, **cond)``.
@@ -141,7 +153,10 @@ class Objective(ModulePart, ABC):
             batch = Batch(batch)
         if batch.x0 is None:
             batch = nets.transport.pair(batch, generator)
-        return self.loss(nets, batch, generator)
+        loss = self.loss(nets, batch, generator)
+        if batch.weight is not None:
+            loss.logs |= _about(batch.weight)
+        return loss
 
     @abstractmethod
     def loss(self, nets: Networks, batch: Batch, generator: torch.Generator | None) -> Loss:
