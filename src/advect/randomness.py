@@ -62,10 +62,8 @@ class NumberedGenerator(torch.Generator):
         self._forks += 1
         first, count = self._span
         made = NumberedGenerator(*self._path, "fork", self._forks, first=first, count=count)
-        if index is not None:
-            index = index.cpu() if self._index is None else self._index[index.cpu()]
-        else:
-            index = self._index
+        index, own = None if index is None else index.cpu(), self._index
+        index = own if index is None else index if own is None else own[index]
         if index is not None:
             block, place = (index + first % self.BLOCK) // self.BLOCK, (index + first % self.BLOCK) % self.BLOCK
             used, number = block.unique(return_inverse=True)

@@ -11,7 +11,22 @@ import torch
 import advect.sources as sources
 from advect import InputError, Transport
 from advect.parts import build, config_of
-from advect.sources import FromData, Gaussian, GaussianMixture, Mixture, Source, StudentT
+from advect.randomness import NumberedGenerator, randn
+from advect.sources import (
+    ChiSphere,
+    ClusterVonMisesFisher,
+    FittedMixture,
+    FromData,
+    Gaussian,
+    GaussianMixture,
+    MaskedFrequencies,
+    Mixture,
+    NormAligned,
+    PrunedSource,
+    Source,
+    StudentT,
+    VonMisesFisher,
+)
 
 MEANS = ((2.0, 0.0), (-1.0, 1.0), (0.0, -2.0))
 
@@ -19,6 +34,11 @@ MEANS = ((2.0, 0.0), (-1.0, 1.0), (0.0, -2.0))
 def _stored(shape: tuple[int, ...] = (2,), noise: float = 0.0, n: int = 200) -> FromData:
     x = torch.randn(n, *shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     return FromData(noise=noise).fit(x)
+
+
+def _fitted(source: Source, shape: tuple[int, ...] = (2,)) -> Source:
+    x = torch.randn(300, *shape, generator=_seeded(6), dtype=torch.float64)
+    return source.fit(1.0 + x, None, _seeded())
 
 
 ALL = {
@@ -30,15 +50,27 @@ ALL = {
     "Mixture": lambda: Mixture((Gaussian(0.5, 2.0), Gaussian(1.0), _stored(noise=0.3)), (1.0, 2.0, 1.0)),
     "StudentT": lambda: StudentT(30.0),
     "Mixture without density": lambda: Mixture((Gaussian(), _stored())),
+    "NormAligned": lambda: _fitted(NormAligned()),
+    "ChiSphere": lambda: ChiSphere(scale=0.5),
+    "ChiSphere of directions": lambda: ChiSphere(VonMisesFisher(5.0, (1.0, 2.0)), "mean"),
+    "PrunedSource": lambda: PrunedSource.of(torch.tensor([[1.0, 0.0]], dtype=torch.float64), tau=0.2),
+    "VonMisesFisher": lambda: VonMisesFisher(5.0, (1.0, 2.0)),
+    "ClusterVonMisesFisher": lambda: _fitted(ClusterVonMisesFisher(3, 20.0)),
+    "FittedMixture": lambda: _fitted(FittedMixture(2)),
+    "MaskedFrequencies": lambda: _fitted(MaskedFrequencies(2.0), (1, 8, 8)),
 }
+WITHOUT_DENSITY = ("FromData", "Mixture without density", "ChiSphere of directions", "PrunedSource", "VonMisesFisher",
+                   "ClusterVonMisesFisher", "MaskedFrequencies")  # fmt: skip
 every = pytest.mark.parametrize("make", ALL.values(), ids=ALL.keys())
-with_density = pytest.mark.parametrize(
-    "make", [m for name, m in ALL.items() if name not in ("FromData", "Mixture without density")]
-)
+with_density = pytest.mark.parametrize("make", [m for name, m in ALL.items() if name not in WITHOUT_DENSITY])
 
 
 def _seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def _shape(source: Source) -> tuple[int, ...]:
+    return (1, 8, 8) if isinstance(source, MaskedFrequencies) else (2,)
 
 
 def test_every_source_is_tested():
@@ -49,8 +81,9 @@ def test_every_source_is_tested():
 @every
 def test_shape_type_and_seed(make):
     source: Source = make()
-    draws = [source.sample((500, 2), None, _seeded(s), dtype=torch.float64) for s in (0, 0, 1)]
-    assert draws[0].shape == (500, 2)
+    shape = (500, *_shape(source))
+    draws = [source.sample(shape, None, _seeded(s), dtype=torch.float64) for s in (0, 0, 1)]
+    assert draws[0].shape == shape
     assert draws[0].dtype == torch.float64
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
@@ -64,8 +97,32 @@ def test_config_and_state_bring_the_same_source_back(make):
         again = again.to(torch.float64)
         again.load_state_dict(source.state_dict())
     for other in (again, copy.deepcopy(source)):
-        draws = [s.sample((50, 2), None, _seeded(), dtype=torch.float64) for s in (source, other)]
+        draws = [s.sample((50, *_shape(source)), None, _seeded(), dtype=torch.float64) for s in (source, other)]
         assert torch.equal(*draws)
+
+
+@every
+def test_a_sample_depends_on_its_seed_and_number_alone(make):
+    """However the samples are cut into batches, also where draws are rejected, and also in what is drawn afterwards."""
+    source: Source = make()
+
+    def draw(first: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        generator = NumberedGenerator(3, "law", first=first, count=count)
+        return source.sample((count, *_shape(source)), None, generator), randn((count, 2), generator)
+
+    whole, after = draw(0, 150)
+    for first, count in ((0, 40), (40, 100), (140, 10)):
+        x, later = draw(first, count)
+        torch.testing.assert_close(x, whole[first : first + count], rtol=1e-5, atol=1e-6)
+        assert torch.equal(later, after[first : first + count])
+
+
+@every
+def test_draws_of_single_precision_from_double_numbers(make):
+    source: Source = make()
+    x0 = source.sample((20, *_shape(source)), None, _seeded(), dtype=torch.float32)
+    assert x0.dtype == torch.float32
+    assert bool(torch.isfinite(x0).all())
 
 
 @with_density
@@ -101,7 +158,10 @@ def test_a_density_that_is_not_known_is_none():
 def test_only_a_gaussian_source_gives_the_velocity_a_score():
     for make in ALL.values():
         source = make()
-        assert (Transport(source).score_refusal is None) == isinstance(source, Gaussian)
+        gaussian = isinstance(source, (Gaussian, NormAligned)) or (
+            isinstance(source, ChiSphere) and source.scale == 0.5
+        )
+        assert (Transport(source).score_refusal is None) == gaussian
 
 
 def test_stored_samples_of_any_shape_come_back_unchanged():

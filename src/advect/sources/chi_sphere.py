@@ -1,0 +1,91 @@
+"""The directions of a source, at radii of a law of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from advect.errors import InputError
+from advect.parts import ModulePart
+from advect.randomness import randn
+from advect.sources.base import Source
+from advect.sources.gaussian import Gaussian
+from advect.sources.norm_aligned import chi_mean
+
+
+class ChiSphere(ModulePart, Source):
+    r"""x0 = scale r u with u the direction of a draw of `source`, and r ~ chi_d or r = E chi_d.
+
+    Sources of directions (:class:`VonMisesFisher`, :class:`ClusterVonMisesFisher`) have norm 1 and become as long as a
+    Gaussian so. Of a centred Gaussian, a chi-distributed radius changes nothing but the numbers, and a fixed one makes a
+    sphere. The radius is drawn apart from the direction, so the filter of a :class:`PrunedSource` may stand inside.
+
+    Args:
+        source: Who gives the direction; a Gaussian by default.
+        radius: "chi" for the law of the norm of N(0, I_d), "mean" for its mean.
+        scale: Factor of the radius, above 0.
+
+    Source: Lee, Kim, Lee, TMLR 2025 (`ChiSphere`, `X0_Norm`), whose code holds the mean of chi_3072 as a number.
+    """
+
+    def __init__(
+        self, source: Source | None = None, radius: Literal["chi", "mean"] = "chi", scale: float = 1.0
+    ) -> None:
+        super().__init__()
+        if radius not in ("chi", "mean"):
+            raise InputError(f"radius is {radius!r}: choose 'chi' or 'mean'")
+        if not scale > 0:
+            raise InputError(f"scale is {scale}: the factor of the radius is above 0")
+        self.source: Source = Gaussian() if source is None else source
+        self.radius, self.scale = radius, float(scale)
+
+    def sample(
+        self,
+        shape: Sequence[int],
+        cond: Mapping[str, Tensor] | None = None,
+        generator: torch.Generator | None = None,
+        *,
+        rows: Tensor | None = None,
+        x1: Tensor | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> Tensor:
+        x0 = self.source.sample(shape, cond, generator, rows=rows, x1=x1, dtype=dtype, device=device)
+        norm = _norms(x0)
+        if self.radius == "mean":
+            return x0 * (self.scale * chi_mean(x0[0].numel()) / norm)
+        # the norm of a second Gaussian: chi-distributed, and drawn sample by sample
+        return x0 * (self.scale * _norms(randn(shape, generator, dtype=dtype, device=device)).to(x0) / norm)
+
+    @property
+    def gaussian(self) -> tuple[float, float] | None:
+        inner = self.source.gaussian
+        return (0.0, self.scale) if self.radius == "chi" and inner is not None and inner[0] == 0.0 else None
+
+    @property
+    def fitted(self) -> bool:
+        return self.source.fitted
+
+    def fit(
+        self, x1: Tensor, cond: Mapping[str, Tensor] | None = None, generator: torch.Generator | None = None
+    ) -> ChiSphere:
+        self.source.fit(x1, cond, generator)
+        return self
+
+    @property
+    def needs_x1(self) -> bool:
+        return self.source.needs_x1
+
+    def score(self, x0: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor | None:
+        return None if self.gaussian is None else Gaussian(self.scale).score(x0)
+
+    def log_prob(self, x0: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor | None:
+        return None if self.gaussian is None else Gaussian(self.scale).log_prob(x0)
+
+
+def _norms(x: Tensor) -> Tensor:
+    """|x| per sample, shaped (B, 1, ..., 1)."""
+    return torch.linalg.vector_norm(x.flatten(1), dim=1).reshape(-1, *(1,) * (x.ndim - 1))
