@@ -14,7 +14,8 @@ from advect.networks import MLP, NetSpec, Prediction
 from advect.parts import build, config_of
 from advect.randomness import NumberedGenerator
 from advect.sources import FromData, Gaussian, StudentT
-from advect.sources.student_t import log_density, log_weights, overflow_share
+from advect.sources.kernels import log_density, log_weights
+from advect.sources.student_t import overflow_share
 
 F64 = torch.float64
 

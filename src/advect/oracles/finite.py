@@ -15,7 +15,7 @@ from advect.parts import Part
 from advect.randomness import randint
 from advect.sources import Gaussian as GaussianSource
 from advect.sources import Source, StudentT
-from advect.sources.student_t import log_density, log_weights
+from advect.sources.kernels import log_density, point_logits
 
 
 class FiniteData(Oracle):
@@ -70,7 +70,6 @@ class CarriedPoints(Carried):
     def __init__(self, points: Tensor, labels: Tensor, path: AffineInterpolant, source: Source) -> None:
         self.points, self.labels, self.path, self.source = points, labels, path, source
         self.classes = int(labels.max()) + 1
-        self.half_squares = 0.5 * points.square().sum(1)
         self.df = source.degrees if isinstance(source, StudentT) else None
 
     def responsibilities(self, x: Tensor, t: Tensor | float, *, label: Tensor | None = None) -> Tensor:
@@ -78,13 +77,10 @@ class CarriedPoints(Carried):
 
     def _responsibilities(self, x: Tensor, t: Tensor | float, label: Tensor | None) -> Tensor:
         y, a, g, _, std = self._centred(x, t)
-        # -|y - a x_i|^2 / 2 less what is the same for all points
-        closeness = restrict(a * (y @ self.points.T) - a**2 * self.half_squares, self.labels, self.classes, label)
-        best = closeness.max(1, keepdim=True)
-        excess, least = 2 * (best.values - closeness), torch.zeros_like(best.values)
-        if self.df is not None:
-            least = (y - a * self.points[best.indices[:, 0]]).square().sum(1, keepdim=True)
-        return log_weights(excess, least, g * std, y.shape[1], self.df).softmax(1)
+        return point_logits(y, self.points, a, g * std, self.df, self._kept(label)).softmax(1)
+
+    def _kept(self, label: Tensor | None) -> Tensor | None:
+        return None if label is None else (self.labels == label[:, None]) | (label[:, None] >= self.classes)
 
     def _centred(self, x: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor, Tensor, float, float]:
         mean, std = self.source.location_scale or (0.0, 1.0)

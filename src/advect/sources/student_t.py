@@ -1,4 +1,4 @@
-r"""The Student-t source of PFGM++, one radius per sample, and the posterior weights that go with it."""
+r"""The Student-t source of PFGM++: one radius per sample."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from advect.errors import InputError
 from advect.randomness import gamma, randn
 from advect.sources.base import Source
+from advect.sources.kernels import log_density
 
 AUTO = 128.0
 """The degrees of freedom that ``df="auto"`` stands for: published with the best or nearly the best figures on
@@ -126,49 +127,6 @@ class StudentT(Source):
     def log_prob(self, x0: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         u = x0.flatten(1)
         return log_density(u.square().sum(1), 1.0, u.shape[1], self.degrees)
-
-
-def log_density(square: Tensor, scale: Tensor | float, dimensions: int, df: float | None) -> Tensor:
-    r"""log of the density with squared distance `square` from its centre, of N = `dimensions` and scale s.
-
-        log Gamma((N+D)/2) - log Gamma(D/2) - (N/2) log(pi D) - N log s - ((N+D)/2) log(1 + square / (D s^2))
-
-    Args:
-        square: |x - centre|^2, any shape.
-        scale: s, a number or a tensor that broadcasts against `square`.
-        dimensions: N.
-        df: D; None for the Gaussian.
-    """
-    width = scale if isinstance(scale, Tensor) else torch.as_tensor(scale, dtype=square.dtype, device=square.device)
-    spread = dimensions * width.log()
-    if df is None:
-        return -0.5 * square / width.square() - spread - 0.5 * dimensions * math.log(2 * math.pi)
-    half = 0.5 * (dimensions + df)
-    constant = math.lgamma(half) - math.lgamma(0.5 * df) - 0.5 * dimensions * math.log(math.pi * df)
-    return constant - spread - half * torch.log1p(square / (df * width.square()))
-
-
-def log_weights(excess: Tensor, least: Tensor, scale: Tensor, dimensions: int, df: float | None) -> Tensor:
-    r"""log of the density at squared distance least + excess, less that at `least`; finite where it has a limit.
-
-        Student-t   -((N+D)/2) log(1 + excess / (D s^2 + least))
-        Gaussian    -excess / (2 s^2)
-
-    The posterior weights of data points given a state are the softmax of these over the points, `least` being the
-    squared distance to the nearest. Taken relative to it, nothing over- or underflows for N+D in the thousands. At s=0
-    the Student-t weights tend to (nearest / distance)^{N+D}, the Gaussian ones to the nearest point.
-
-    Args:
-        excess: Squared distance less the least one, at least 0.
-        least: Least squared distance, broadcasts against `excess`.
-        scale: s, broadcasts against `excess`.
-        dimensions: N.
-        df: D; None for the Gaussian.
-    """
-    if df is None:
-        return torch.where(excess == 0, 0.0, -0.5 * excess / scale**2)
-    ratio = torch.where(excess == 0, 0.0, excess / (df * scale**2 + least))
-    return -0.5 * (dimensions + df) * torch.log1p(ratio)
 
 
 def overflow_share(df: float, dtype: torch.dtype, noise: float = 80.0, spread: float = 4.0) -> float:
