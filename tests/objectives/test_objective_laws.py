@@ -10,7 +10,16 @@ import advect.objectives as objectives
 from advect import Batch, NetSpec, Transport
 from advect.interpolants import StochasticInterpolant
 from advect.networks import EtaScore, Network
-from advect.objectives import FlowMatching, InterpolantLoss, MinSNR, Networks, Objective, VelocityAndScore
+from advect.objectives import (
+    FlowMatching,
+    InterpolantLoss,
+    MeanFlow,
+    MinSNR,
+    Networks,
+    Objective,
+    SplitMeanFlow,
+    VelocityAndScore,
+)
 from advect.parts import build, config_of
 from advect.times import LogitNormal
 
@@ -20,6 +29,9 @@ ALL = [
     *((InterpolantLoss(field), Transport(interpolant=StochasticInterpolant())) for field in ("b", "v", "s", "eta")),
     (InterpolantLoss("b", antithetic=False, form="paper"), Transport(interpolant=StochasticInterpolant())),
     (VelocityAndScore(), Transport(interpolant=StochasticInterpolant())),
+    (MeanFlow(), Transport()),
+    (MeanFlow(derivative="differences", norm=None), Transport()),
+    (SplitMeanFlow(velocity="data"), Transport()),
 ]
 every = pytest.mark.parametrize(("objective", "transport"), ALL, ids=[repr(config_of(o)["init_args"]) for o, _ in ALL])
 

@@ -4,10 +4,12 @@ from advect.times.base import Grid, TimeDensity
 from advect.times.bellman import BellmanGrid, bellman_path, bellman_values
 from advect.times.densities import CosMap, EDMLogNormal, FiniteSet, LogitNormal, Mode, Uniform, UShaped
 from advect.times.grids import BetaGrid, CustomGrid, EDMGrid, LogSNRGrid, Reversed, ShiftedGrid, TimeGrid
+from advect.times.pairs import ClippedPairs, SortedPairs, TimePairs
 
 __all__ = [
     "BellmanGrid",
     "BetaGrid",
+    "ClippedPairs",
     "CosMap",
     "CustomGrid",
     "EDMGrid",
@@ -19,8 +21,10 @@ __all__ = [
     "Mode",
     "Reversed",
     "ShiftedGrid",
+    "SortedPairs",
     "TimeDensity",
     "TimeGrid",
+    "TimePairs",
     "UShaped",
     "Uniform",
     "bellman_path",
