@@ -20,6 +20,7 @@ from advect.files import hash_tensors
 from advect.flow import Flow
 from advect.objectives import FlowMatching, Networks, Objective
 from advect.randomness import generator
+from advect.rehearsal import default_sampler, rehearse
 from advect.sampler import Sampler
 from advect.training.inputs import (
     as_conditions,
@@ -109,6 +110,13 @@ def prepare(
     for role, net in networks.items():
         _try(role, net, codec, few, two_times=_kind(objective, role).endswith("map"))
     _try_loss(objective, Networks(networks["model"], networks["model"], {**networks, **frozen}, transport), codec, few)
+    others = {role: net for role, net in networks.items() if role != "model"}
+    shape = codec.latent_shape(data.shape)
+    flow = Flow(networks["model"], transport, codec, conditions, sampler, shape, others)
+    if sampler is None:
+        sampler = default_sampler(flow)
+    else:
+        rehearse(flow)
     config = {
         "network": describe(networks["model"]),
         "others": {role: describe(net) for role, net in networks.items() if role != "model"},

@@ -1,0 +1,109 @@
+"""A sampler tried out on a flow whose networks stand still: what it refuses, it refuses before anything is trained.
+
+Every check that a solver, a grid, a guidance rule or a source makes on the way is made here by itself, at the cost of
+the solver alone. So what can be combined follows from what the parts say, and from no list of their names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from advect.errors import InputError
+from advect.fields import Kind
+from advect.flow import Flow
+from advect.networks import Prediction
+from advect.sampler import Sampler
+from advect.solvers import EulerLast
+from advect.times import TimeGrid
+
+
+class _Still(nn.Module):
+    """A network of a given kind whose output is zero."""
+
+    def __init__(self, kind: Kind, spec: Any = None) -> None:
+        super().__init__()
+        if spec is not None:
+            self.spec = spec
+        if kind == "flow map":
+            self.velocity = self.forward
+
+    def forward(self, x: Tensor, *times: Tensor, **cond: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
+
+def rehearse(flow: Flow, sampler: Sampler | None = None) -> None:
+    """Sample twice from a flow as it would be, with networks that stand still.
+
+    Args:
+        flow: Its transport, conditions and shape, the kind of its networks and how they are worn.
+        sampler: How it is to be sampled; None is its own.
+
+    Raises:
+        InputError: Whatever a part refuses, or a solver that leaves the finite numbers on this path.
+    """
+    sampler = flow.sampler if sampler is None else sampler
+    sampler.check(flow.kind, flow.weights_hash)
+    if flow.kind == "kernel":  # nothing of its own to convert: the check says it all
+        return
+    still = Flow(
+        _like(flow.network, flow.kind),
+        flow.transport,
+        conditions=flow.conditions,
+        sampler=Sampler.for_kind(flow.kind),
+        shape=flow.shape,
+        others={role: _like(network, "field") for role, network in flow.others.items()},
+    )
+    names = {name for names in flow.conditions.drop for name in names.split(",")}
+    told = {item.name: 0 if item.discrete else torch.zeros(item.width) for item in flow.conditions.items}
+    guided = any(rule.against == "null" for rule in sampler.guidance)
+    cond = {name: value for name, value in told.items() if guided or name not in names}
+    ends = still.sample(
+        2,
+        seed=0,
+        solver=sampler.solver,
+        grid=sampler.grid,
+        source=sampler.source,
+        guidance=sampler.guidance,
+        **cond,
+    )
+    if not bool(torch.isfinite(ends).all()):
+        raise InputError(
+            f"{sampler.solver} on {sampler.grid} leaves the finite numbers, as what this network predicts gives no "
+            "velocity at one end of time: take EulerLast(...) if that is t=1, or a grid like TimeGrid(25, 0.001, 0.999)"
+        )
+
+
+def default_sampler(flow: Flow) -> Sampler:
+    """The first usual sampler that suits a flow: a network that predicts x1 or x0 has no velocity at one end of time.
+
+    Args:
+        flow: What is to be sampled.
+    """
+    usual = Sampler.for_kind(flow.kind)
+    if flow.kind != "field":
+        return usual
+    steps = usual.grid.steps
+    last = EulerLast(usual.solver)
+    choices = [
+        usual,
+        Sampler(last, usual.grid),
+        Sampler(last, TimeGrid(steps, 1e-3, 1.0)),
+        Sampler(usual.solver, TimeGrid(steps, 1e-3, 1 - 1e-3)),
+    ]
+    for sampler in choices:
+        with contextlib.suppress(InputError):
+            rehearse(flow, sampler)
+            return sampler
+    return usual
+
+
+def _like(network: Any, kind: Kind) -> nn.Module:
+    still = _Still(kind, getattr(network, "spec", None))
+    if isinstance(network, Prediction):
+        worn = network.interpolant, network.source, network.data_std
+        return Prediction(still, network.kind, *worn)  # pyright: ignore[reportArgumentType]
+    return still
