@@ -132,7 +132,7 @@ class Flow(nn.Module):
         self.field(guidance=sampler.guidance)
 
     def compare_with(self, weaker: Flow) -> Flow:
-        """Let AutoGuidance compare with a weaker flow (smaller, or trained less) in place; it is not saved with this one.
+        """Let AutoGuidance compare with a weaker flow (smaller, or trained less), in place; it is not saved along.
 
         Args:
             weaker: A flow of the same states, conditions and path.
@@ -216,6 +216,12 @@ class Flow(nn.Module):
         self.check(sampler)
         self._warn_of_other_grid(sampler.solver, nodes)
         given = self._conditions(n, cond)
+        if self.conditions.items and not cond and any(rule.against == "null" for rule in sampler.guidance):
+            warnings.warn(
+                "guidance compares with the null condition, and no condition is given: it changes nothing, so pass "
+                f"{' or '.join(item.name for item in self.conditions.items)}",
+                stacklevel=2,
+            )
         if x0 is not None and tuple(x0.shape) != (n, *self.shape):
             raise InputError(f"x0 has shape {tuple(x0.shape)}, but n and the flow's state ask for {(n, *self.shape)}")
         if generator is None and run is not None and seed is None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from advect.cli.evaluate import data_of
-from advect.cli.flows import Sampling, conditions_for, flow_folder, open_flow
+from advect.cli.flows import Sampling, conditions_for, flow_folder, open_for
 from advect.cli.parsing import instantiate, new_parser, parse
 from advect.cli.run_report import some
 from advect.data import Data
@@ -53,7 +53,7 @@ def run(arguments: Sequence[str]) -> int:
     if given.flow is None and fit.needs_flow:
         raise InputError(f"the flow is missing: {type(fit).__name__} runs one, so name its folder")
     folder = None if given.flow is None else flow_folder(given.flow)
-    flow = None if given.flow is None else open_flow(given.flow, how.trust_remote_code).to(find_device(how.device))
+    flow = None if given.flow is None else open_for(given.flow, how).to(find_device(how.device))
     cond = None
     if flow is not None:
         flow.sampler = flow.sampler.but(**how.sampler_part(flow))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from advect.cli.evaluate import data_of
-from advect.cli.flows import open_flow
+from advect.cli.flows import open_flow, with_weak
 from advect.cli.parsing import instantiate, new_parser, parse
 from advect.cli.run_report import CALLS, conditions_like, held_out, metrics_for
 from advect.data import Data
@@ -27,6 +27,7 @@ class Comparison:
     Args:
         data: Real data; None takes those that the first flow was trained on.
         metrics: Figures to take; None takes those of `advect evaluate`.
+        weak: The weaker flow that flows under AutoGuidance compare with: its folder or name.
         calls: Numbers of network calls.
         n: Samples per flow and number of calls.
         seed: Seed of the samples: the same for all, so that all start from the same noise.
@@ -37,6 +38,7 @@ class Comparison:
 
     data: Data | None = None
     metrics: list[Metric] | None = None
+    weak: str | None = None
     calls: list[int] = field(default_factory=lambda: list(CALLS))
     n: int = 1000
     seed: int = 0
@@ -58,7 +60,8 @@ def run(arguments: Sequence[str]) -> int:
     how = Comparison(**{name: built[name] for name in Comparison.__dataclass_fields__})
     if how.n < 4:
         raise InputError(f"n is {how.n}: a figure with an interval takes at least 4 samples")
-    flows = {path: open_flow(path, how.trust_remote_code) for path in dict.fromkeys(given.flows)}
+    trusted = how.trust_remote_code
+    flows = {path: with_weak(open_flow(path, trusted), how.weak, trusted) for path in dict.fromkeys(given.flows)}
     first = next(iter(flows.values()))
     data = data_of(first, how.data, how.trust_remote_code)
     if differing := [path for path, flow in flows.items() if flow.shape != first.shape]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from advect.batch import Batch
-from advect.cli.flows import Sampling, conditions_for, open_flow
+from advect.cli.flows import Sampling, conditions_for, open_for
 from advect.cli.parsing import instantiate, new_parser, parse
 from advect.cli.run_report import conditions_like, held_out, metrics_for
 from advect.data import Arrays, Data, ImageFolder
@@ -61,7 +61,7 @@ def run(arguments: Sequence[str]) -> int:
     path = Path(given.flow)
     samples = _stored(path)
     if samples is None:
-        flow = open_flow(given.flow, how.trust_remote_code).to(find_device(how.device))
+        flow = open_for(given.flow, how).to(find_device(how.device))
         data = data_of(flow, against.data, how.trust_remote_code)
         result = of_flow(flow, data, against, how)
     else:

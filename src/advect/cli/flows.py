@@ -38,6 +38,16 @@ def open_flow(path: str, trust_remote_code: bool = False) -> Flow:
     return Flow.from_pretrained(flow_folder(path), trust_remote_code=trust_remote_code)
 
 
+def open_for(path: str, how: Sampling) -> Flow:
+    """Open a flow to be sampled so: with the weaker flow that AutoGuidance compares with, if one is named."""
+    return with_weak(open_flow(path, how.trust_remote_code), how.weak, how.trust_remote_code)
+
+
+def with_weak(flow: Flow, weak: str | None, trust_remote_code: bool = False) -> Flow:
+    """The flow, which compares with the weaker one of that folder or name under AutoGuidance."""
+    return flow if weak is None else flow.compare_with(open_flow(weak, trust_remote_code))
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How to sample; what is not given is as the flow keeps it.
@@ -47,6 +57,7 @@ class Sampling:
         steps: Number of steps of the grid.
         grid: At which times (class name).
         guidance: How it is steered: one rule or a list of them.
+        weak: Folder or name of the weaker flow (smaller, or trained less) that ``AutoGuidance`` compares with.
         source: Who is at t=0.
         fitted: Parts that were found for this flow (`advect calibrate`), by name: each goes into its seat.
         cond: What it is told, by name: ``--cond.label 3`` for all, a class by its name, ``each`` for all classes in
@@ -61,6 +72,7 @@ class Sampling:
     steps: int | None = None
     grid: Grid | None = None
     guidance: Guidance | list[Guidance] | None = None
+    weak: str | None = None
     source: Source | None = None
     fitted: list[str] = field(default_factory=list)
     cond: dict[str, str | int | float | list[float]] = field(default_factory=dict)

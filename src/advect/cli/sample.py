@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advect.cli.flows import Sampling, conditions_for, open_flow
+from advect.cli.flows import Sampling, conditions_for, open_for
 from advect.cli.parsing import instantiate, new_parser, parse
 from advect.cli.progress import Progress
 from advect.cli.shards import Crew, Parts
@@ -45,12 +45,14 @@ def run(arguments: Sequence[str]) -> int:
     sampling = Sampling(**{name: how[name] for name in Sampling.__dataclass_fields__})
     if given.count < 1 or sampling.batch_size < 1:
         raise InputError(f"count is {given.count} and batch_size {sampling.batch_size}: both are at least 1")
-    flow = open_flow(given.flow, sampling.trust_remote_code)
+    flow = open_for(given.flow, sampling)
     out, kind = target(given.out, given.format, given.flow, flow)
     conditions_for(flow, sampling.cond, 0, 1)
+    sampler = flow.sampler.but(**sampling.sampler_part(flow))
+    flow.check(sampler)
     if given.dry_run:
         print(f"would write {given.count} samples of shape {flow.shape} to {out} ({kind})")
-        print(f"sampler: {flow.sampler.but(**sampling.sampler_part(flow))}")
+        print(f"sampler: {sampler}")
         return 0
     crew = Crew(sampling.device)
     try:

@@ -51,6 +51,12 @@ class Conditions(Part):
                 return item
         raise InputError(f"no condition is called {name!r}: there are {[item.name for item in self.items]}")
 
+    @property
+    def null_is_trained(self) -> bool:
+        """Whether all conditions together were dropped in training, so that the null of all of them means something."""
+        names = {item.name for item in self.items}
+        return any(set(key.split(",")) == names and probability > 0 for key, probability in self.drop.items())
+
     def check(self, cond: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Check given conditions against the declared ones."""
         return {name: self[name].check(value) for name, value in cond.items()}
