@@ -12,7 +12,7 @@ import advect.times as times
 from advect import InputError
 from advect.interpolants import Cosine, Linear
 from advect.parts import build, config_of
-from advect.times import CosMap, EDMLogNormal, FiniteSet, LogitNormal, Mode, TimeDensity, Uniform, UShaped
+from advect.times import CosMap, EDMLogNormal, FiniteSet, LogitNormal, Mode, ShiftedTimes, TimeDensity, Uniform, UShaped
 
 ALL = [
     Uniform(),
@@ -27,6 +27,8 @@ ALL = [
     FiniteSet((0.0, 0.25, 1.0)),
     EDMLogNormal(),
     EDMLogNormal(interpolant=Cosine()),
+    ShiftedTimes(),
+    ShiftedTimes(LogitNormal(), 0.5),
 ]
 every = pytest.mark.parametrize("density", ALL, ids=repr)
 

@@ -20,8 +20,8 @@ class ChiSphere(ModulePart, Source):
     r"""x0 = scale r u with u the direction of a draw of `source`, and r ~ chi_d or r = E chi_d.
 
     Sources of directions (:class:`VonMisesFisher`, :class:`ClusterVonMisesFisher`) have norm 1 and become as long as a
-    Gaussian so. Of a centred Gaussian, a chi-distributed radius changes nothing but the numbers, and a fixed one makes a
-    sphere. The radius is drawn apart from the direction, so the filter of a :class:`PrunedSource` may stand inside.
+    Gaussian so. A chi-distributed radius leaves the law of a centred Gaussian as it is, a fixed one makes it a sphere.
+    The radius is drawn apart from the direction, so the filter of a :class:`PrunedSource` may stand inside.
 
     Args:
         source: Who gives the direction; a Gaussian by default.

@@ -60,7 +60,8 @@ class ClusterVonMisesFisher(ModulePart, Source):
         clusters: K, at least 1.
         kappa: Concentration around each mean; the mean cosine is :func:`mean_cosine`.
 
-    Source: Lee, Kim, Lee, TMLR 2025 (K = 3; kappa 50, 300, 1500), whose evaluation tests another flag than its training.
+    Source: Lee, Kim, Lee, TMLR 2025 (K = 3; kappa 50, 300, 1500), whose evaluation tests another flag
+    than its training.
     """
 
     means: Tensor
@@ -82,8 +83,8 @@ class ClusterVonMisesFisher(ModulePart, Source):
         u = directions(x1)
         if len(u) < self.clusters or not bool(torch.isfinite(u).all()):
             raise InputError(
-                f"x1 has shape {tuple(x1.shape)} for {self.clusters} clusters: give at least as many samples, finite and "
-                "none of them 0"
+                f"x1 has shape {tuple(x1.shape)} for {self.clusters} clusters: give at least as many samples, "
+                "finite and none of them 0"
             )
         self.means, label = spherical_kmeans(u, self.clusters, generator)
         counts = torch.bincount(label, minlength=self.clusters).double()

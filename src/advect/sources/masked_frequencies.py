@@ -29,9 +29,9 @@ def cosine_basis(size: int, like: Tensor) -> Tensor:
 class MaskedFrequencies(ModulePart, Source):
     r"""x0 = M z, z ~ N(0, I), with M the pictures whose block frequencies are among those that the data use.
 
-    On blocks of 8x8 pixels (as in JPEG), in luma and chroma, a frequency counts as unused where the data's mean is below
-    .1 and its variance below `variance`, both in grey levels of 0..255; the source has none of it. Every channel is then
-    scaled back to variance 1. The mask is found on the data, in [-1, 1], at the start of training.
+    On blocks of 8x8 pixels (as in JPEG), in luma and chroma, a frequency counts as unused where the data's mean is
+    below .1 and its variance below `variance`, both in grey levels of 0..255; the source has none of it. Every channel
+    is then scaled back to variance 1. The mask is found on the data, in [-1, 1], at the start of training.
 
     It is here as a comparison of the paper: a source that comes closer to the data's density, and does worse. It has no
     density (its covariance has no inverse), and no score.
@@ -114,8 +114,8 @@ class MaskedFrequencies(ModulePart, Source):
     def _check(self, shape: tuple[int, ...]) -> None:
         if len(shape) != 4 or shape[1] not in (1, 3) or shape[2] % self.block or shape[3] % self.block:
             raise InputError(
-                f"shape is {shape}: block frequencies are there for pictures (N, 1 or 3, H, W) whose sides are multiples "
-                f"of {self.block}"
+                f"shape is {shape}: block frequencies are there for pictures (N, 1 or 3, H, W) whose sides are "
+                f"multiples of {self.block}"
             )
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any) -> None:

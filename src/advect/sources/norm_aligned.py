@@ -53,7 +53,8 @@ class NormAligned(ModulePart, Source):
     sampling. The source is Gaussian with standard deviation c, so scores, SDEs and likelihoods work.
 
     On the straight path this is a plain Gaussian source at the shifted times t / (t + c (1 - t)), with rescaled states
-    (:class:`~advect.interpolants.SourceScaled`): what differs is at which noise levels a network is trained and stepped.
+    (:class:`~advect.interpolants.SourceScaled`): what differs is at which noise levels a network is trained and
+    stepped.
 
     Source: Lee, Kim, Lee, "Is There a Better Source Distribution than Gaussian?", TMLR 2025. The published code holds
     the measured 55.4185 instead of the closed form (55.4211 for d = 3072), and forgets the scale when it prunes.

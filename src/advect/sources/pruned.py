@@ -52,8 +52,8 @@ class PrunedSource(ModulePart, Source):
         fitted_on: Hash of the weights it belongs to, if it is bound to some.
 
     Source: Lee, Kim, Lee, TMLR 2025. The published fitting script writes the accepted axes into the file that the
-    sampler reads as the rejected ones; with those (6000 for CIFAR-10) no draw ever passes. Its evaluation leaves out the
-    scale of a norm-aligned model, and so starts at twice its noise.
+    sampler reads as the rejected ones; with those (6000 for CIFAR-10) no draw ever passes. Its evaluation leaves out
+    the scale of a norm-aligned model, and so starts at twice its noise.
     """
 
     rejected: Tensor

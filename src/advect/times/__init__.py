@@ -2,7 +2,7 @@
 
 from advect.times.base import Grid, TimeDensity
 from advect.times.bellman import BellmanGrid, bellman_path, bellman_values
-from advect.times.densities import CosMap, EDMLogNormal, FiniteSet, LogitNormal, Mode, Uniform, UShaped
+from advect.times.densities import CosMap, EDMLogNormal, FiniteSet, LogitNormal, Mode, ShiftedTimes, Uniform, UShaped
 from advect.times.grids import BetaGrid, CustomGrid, EDMGrid, LogSNRGrid, Reversed, ShiftedGrid, TimeGrid
 from advect.times.pairs import ClippedPairs, SortedPairs, TimePairs
 
@@ -21,6 +21,7 @@ __all__ = [
     "Mode",
     "Reversed",
     "ShiftedGrid",
+    "ShiftedTimes",
     "SortedPairs",
     "TimeDensity",
     "TimeGrid",
