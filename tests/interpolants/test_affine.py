@@ -20,6 +20,7 @@ from advect.interpolants import (
     Polynomial,
     Scaled,
     Shifted,
+    SourceScaled,
     SubVP,
 )
 from advect.parts import build, config_of
@@ -38,6 +39,8 @@ PATHS: list[AffineInterpolant] = [
     Scaled(VPSDE(0.5, 8.0), 0.25),
     Shifted(Linear(), 3.0),
     Shifted(LinearVP(), 0.4),
+    SourceScaled(Linear(), 0.5),
+    SourceScaled(VPSDE(), 2.0),
 ]
 every_path = pytest.mark.parametrize("path", PATHS, ids=repr)
 INSIDE = torch.linspace(0.02, 0.98, 49, dtype=torch.float64)
@@ -77,7 +80,7 @@ def test_half_log_snr_is_log_of_the_ratio_rises_and_inverts(path: AffineInterpol
 @every_path
 def test_ends(path: AffineInterpolant):
     zero, one = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
-    bare = path.path if isinstance(path, (Scaled, Shifted)) else path
+    bare = path.path if isinstance(path, (Scaled, Shifted, SourceScaled)) else path
     scale = path.scale if isinstance(path, Scaled) else 1.0
     assert path.alpha(one) == scale
     if isinstance(bare, VE):
@@ -88,7 +91,7 @@ def test_ends(path: AffineInterpolant):
     assert path.time_of_half_log_snr(torch.tensor(math.inf, dtype=torch.float64)) == 1
     if not isinstance(bare, (VPSDE, SubVP)):
         assert path.alpha(zero) == 0
-        assert path.sigma(zero) == scale
+        assert path.sigma(zero) == (path.scale if isinstance(path, SourceScaled) else scale)
         assert path.half_log_snr(zero) == -math.inf
 
 

@@ -7,12 +7,31 @@ import torch
 
 from advect.errors import InputError
 from advect.fields import Run, Step, bind
-from advect.interpolants import VE, VPSDE, AffineInterpolant, ChangedPath, Cosine, Linear, LinearVP, Scaled, Shifted
+from advect.interpolants import (
+    VE,
+    VPSDE,
+    AffineInterpolant,
+    ChangedPath,
+    Cosine,
+    Linear,
+    LinearVP,
+    Scaled,
+    Shifted,
+    SourceScaled,
+)
 from advect.networks import MLP, NetSpec
 from advect.oracles import reference_mixture
 from advect.parts import build, config_of
 
-PATHS: list[AffineInterpolant] = [Linear(), Cosine(), VPSDE(), VE(), LinearVP(), Shifted(Scaled(Linear(), 2.0), 3.0)]
+PATHS: list[AffineInterpolant] = [
+    Linear(),
+    Cosine(),
+    VPSDE(),
+    VE(),
+    LinearVP(),
+    Shifted(Scaled(Linear(), 2.0), 3.0),
+    SourceScaled(Linear(), 0.5),
+]
 X = torch.randn(5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 

@@ -11,6 +11,7 @@ from advect.interpolants.linear import Linear
 from advect.interpolants.polynomial import Polynomial
 from advect.interpolants.scaled import Scaled
 from advect.interpolants.shifted import Shifted, shift_time
+from advect.interpolants.source_scaled import SourceScaled
 from advect.interpolants.spatial import EncodeDecode, Mirror, Spatial, Straight, Trigonometric
 from advect.interpolants.stochastic import Decomposition, StochasticInterpolant
 from advect.interpolants.sub_vp import SubVP
@@ -44,6 +45,7 @@ __all__ = [
     "Shifted",
     "SigmoidBump",
     "SinSquared",
+    "SourceScaled",
     "Spatial",
     "StochasticInterpolant",
     "Straight",
