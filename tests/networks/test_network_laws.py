@@ -259,3 +259,23 @@ def test_sentences_on_sizes():
 def test_an_unconditional_network_takes_one_time_for_all():
     net = MLP(NetSpec((2,)), hidden=(8,))
     assert net(torch.zeros(5, 2), torch.tensor(0.1)).shape == (5, 2)
+
+
+@names
+def test_weights_of_a_field_start_a_flow_map_that_is_this_field_for_any_end(name):
+    field, (x, r, cond) = make(name), inputs()
+    flow_map = SMALL[name](NetSpec(SHAPE, CONDITIONS, times=2)).double()
+    flow_map.load_state_dict(flow_map.from_field(field.state_dict()))
+    v = field(x, r, **cond)
+    for t in (r, torch.ones_like(r), (r + 1) / 2):
+        torch.testing.assert_close(flow_map(x, r, t, **cond), v, rtol=1e-12, atol=1e-12)
+    # what is new is trained: the end reaches the output as soon as a step is made
+    flow_map(x, r, torch.ones_like(r), **cond).square().sum().backward()
+    grown = {n: p for n, p in flow_map.named_parameters() if n not in field.state_dict() or n == "layers.0.weight"}
+    assert any(p.grad is not None and p.grad.any() for p in grown.values())
+    # weights of a flow map, and those of a field for a field, are left as they are
+    for net in (flow_map, field):
+        state = net.state_dict()
+        again = net.from_field(state)
+        assert again.keys() == state.keys()
+        assert all(again[n] is state[n] for n in state)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +64,19 @@ class Network(ModulePart, ABC):
             features: Names out of `feature_names`; the answer is then ``(out, {name: tensor})``.
             **cond: Conditions by name, batch first. One that is not given is null for all.
         """
+
+    def from_field(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights of a velocity network of the same arguments, as the start of this flow map: u(x, r, t) = v(x, r).
+
+        What a flow map has on top, its embedding of the length t - r, starts as nothing. Weights that are no
+        such network's, and those for a field, come back as they are.
+
+        Args:
+            state: Weights by name.
+        """
+        own = self.state_dict() if self.spec.times == 2 else {}
+        new = {name: value for name, value in own.items() if name.startswith("embed.times.1.")}
+        return new | dict(state)
 
     @property
     def feature_names(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -59,6 +60,14 @@ class MLP(Network):
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip((first, *widths), widths, strict=False))
         self.norms = nn.ModuleList(nn.LayerNorm(w) for w in widths[1:]) if residual else None
         self.head = nn.Linear(widths[-1], states)
+
+    def from_field(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        first, new = state.get("layers.0.weight"), 1 + 2 * self.frequencies
+        if self.spec.times == 1 or first is None or first.shape[1] + new != self.layers[0].in_features:
+            return dict(state)
+        place = math.prod(self.spec.shape) + new  # the inputs are x, r, t - r, conditions
+        widened = torch.cat([first[:, :place], first.new_zeros(len(first), new), first[:, place:]], 1)
+        return dict(state) | {"layers.0.weight": widened}
 
     @property
     def feature_names(self) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from advect.data.tensors import Tensors
 from advect.errors import InputError
 from advect.files import load_tensors
 from advect.flow import Flow
-from advect.networks import NetSpec
+from advect.networks import NetSpec, Network
 from advect.objectives import Objective
 from advect.randomness import generator, randperm, seed_of
 from advect.training.checkpoints import find_flow
@@ -98,6 +98,8 @@ def as_frozen(
 def start_weights(start_from: str | os.PathLike[str] | Flow, networks: dict[str, nn.Module]) -> None:
     """Load the weights of a saved Flow, or of a run, into networks of the same roles.
 
+    Those of a velocity network start a flow map of the same arguments (:meth:`advect.networks.Network.from_field`).
+
     Raises:
         InputError: If there is no saved Flow, or a weight is missing or has another shape; the sentence names it.
     """
@@ -108,6 +110,8 @@ def start_weights(start_from: str | os.PathLike[str] | Flow, networks: dict[str,
     for role, network in networks.items():
         prefix = "network." if role == "model" else f"others.{role}."
         given = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        if isinstance(network, Network):
+            given = network.from_field(given)
         wanted = network.state_dict()
         for name in sorted(given.keys() | wanted.keys()):
             there, here = given.get(name), wanted.get(name)
