@@ -56,6 +56,7 @@ class RAAG(Guidance):
         scope: "sample": a ratio per sample, so that no sample depends on its batch. "batch": one ratio of the whole
             batch, as released.
         fitted_on: Hash of the weights that alpha was fitted on; None if it was chosen.
+        measured: What alpha was fitted to, for the record: time, median and mean of the ratio by step.
 
     Raises:
         InputError: If w_max or alpha are out of range.
@@ -68,6 +69,7 @@ class RAAG(Guidance):
     alpha: float = 12.0
     scope: Scope = "sample"
     fitted_on: str | None = None
+    measured: tuple[tuple[float, float, float], ...] = ()
 
     def __post_init__(self) -> None:
         if not (self.w_max >= 1 and math.isfinite(self.w_max)):
