@@ -451,8 +451,7 @@ class Flow(nn.Module):
             warnings.warn(
                 f"this flow was trained for Euler on the grid {', '.join(f'{t:g}' for t in only)} alone, and is run "
                 f"otherwise ({type(solver).__name__ if solver else 'an adaptive solver'}, {len(times) - 1} steps): "
-                "leave solver, grid and steps as they are, or take the flow it was made from",
-                stacklevel=3,
+                "leave solver, grid and steps as they are, or take the flow it was made from"
             )
 
     def _refuse_kinds_without_way_back(self) -> None:

@@ -67,8 +67,7 @@ class Sampler(Part):
         if isinstance(grid, BellmanGrid) and grid.fitted and grid.fitted_under != guidance_text(self.guidance):
             warnings.warn(
                 f"the grid was fitted under the guidance {grid.fitted_under or 'none'} and is used under "
-                f"{guidance_text(self.guidance) or 'none'}: guidance bends the trajectories, so fit it again under it",
-                stacklevel=2,
+                f"{guidance_text(self.guidance) or 'none'}: guidance bends the trajectories, so fit it again under it"
             )
 
 

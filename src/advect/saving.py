@@ -120,6 +120,18 @@ def save_fitted(folder: str | os.PathLike[str], name: str, part: Part) -> None:
     write_json(where / "part.json", described)
 
 
+def load_fitted(folder: str | os.PathLike[str], name: str, *, trust_remote_code: bool = False) -> Part:
+    """Read one part that :func:`save_fitted` wrote.
+
+    Raises:
+        InputError: If there is none of that name, or it is damaged.
+    """
+    path = Path(folder) / "fitted" / name / "part.json"
+    if not path.exists():
+        raise InputError(f"{path} is missing: no part of the name {name!r} was kept there")
+    return _load_fitted(path, trust_remote_code)
+
+
 def load(folder: str | os.PathLike[str], *, network: nn.Module | None = None, trust_remote_code: bool = False) -> Flow:
     """Read a flow; nothing is unpickled, and only parts of advect are built.
 

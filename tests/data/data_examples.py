@@ -156,8 +156,21 @@ def _pairs(folder: Path) -> str:
     return str(folder / "pairs")
 
 
+def _segments(folder: Path) -> str:
+    about = {"kind": "segments", "path": [0, 3, 8], "nodes": [0, 3, 5, 8], "times": [i / 8 for i in range(9)]}
+    writer = PairWriter(
+        folder / "segments", 10, (3,), "made by a flow", conditions=(ClassLabel(2),), shard_size=4, about=about
+    )
+    states = torch.randn(10, 4, 3, generator=torch.Generator().manual_seed(0))
+    for shard, rows in writer.missing():
+        at = slice(rows.start, rows.stop)
+        writer.write_states(shard, {"states": states[at]}, {"label": torch.arange(10)[at] % 2})
+    return str(folder / "segments")
+
+
 EXAMPLES: dict[str, Callable[[Path], data.Data]] = {
     "StoredPairs": lambda folder: data.StoredPairs(_pairs(folder)),
+    "StoredSegments": lambda folder: data.StoredSegments(_segments(folder)),
     "EightGaussians": lambda folder: data.EightGaussians(100),
     "Checkerboard": lambda folder: data.Checkerboard(100),
     "Digits": lambda folder: data.Digits(),

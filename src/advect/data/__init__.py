@@ -13,6 +13,7 @@ from advect.data.huggingface import HuggingFace
 from advect.data.idx import Idx
 from advect.data.pairs import StoredPairs
 from advect.data.planar import Checkerboard, EightGaussians
+from advect.data.segments import StoredSegments
 from advect.data.tensors import Tensors
 from advect.data.webdataset import WebDataset
 
@@ -34,6 +35,7 @@ __all__ = [
     "Shift",
     "Split",
     "StoredPairs",
+    "StoredSegments",
     "Tensors",
     "TwoDomains",
     "WebDataset",

@@ -94,13 +94,15 @@ class PairWriter:
 
     def write(self, shard: int, x0: Tensor, x1: Tensor, cond: Mapping[str, Tensor] | None = None) -> None:
         """Write one whole shard: x0 and x1 (B, *shape), conditions (B, ...)."""
+        self.write_states(shard, {"x1": x1} if self.seed is not None else {"x1": x1, "x0": x0}, cond)
+
+    def write_states(self, shard: int, states: Mapping[str, Tensor], cond: Mapping[str, Tensor] | None = None) -> None:
+        """Write one whole shard: columns of states by name, in the type of the set, and conditions, rows first."""
         cond = dict(cond or {})
         if sorted(cond) != sorted(self.names):
             raise InputError(f"the pairs come with conditions {sorted(cond)}, but {sorted(self.names)} are declared")
         kind = torch.float16 if self.dtype == "float16" else torch.float32
-        columns = {"x1": x1.to(kind), **cond}
-        if self.seed is None:
-            columns["x0"] = x0.to(kind)
+        columns = {**{name: value.to(kind) for name, value in states.items()}, **cond}
         files: dict[str, Any] = {}
         for name, value in columns.items():
             if not bool(torch.isfinite(value).all()):
@@ -110,4 +112,4 @@ class PairWriter:
             np.save(buffer, value.detach().cpu().numpy(), allow_pickle=False)
             write_atomically(path, buffer.getvalue())
             files[name] = {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
-        write_json(self.folder / f"shard-{shard:05d}.json", {"n": len(x1), "files": files})
+        write_json(self.folder / f"shard-{shard:05d}.json", {"n": len(next(iter(states.values()))), "files": files})

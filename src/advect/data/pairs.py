@@ -71,10 +71,7 @@ class StoredPairs(Data):
     @cached_property
     def about(self) -> dict[str, Any]:
         """What `pairs.json` says: number, shape, conditions, teacher, solver, steps, guidance, score refusal."""
-        about = read_json(Path(self.folder) / INDEX)
-        if not isinstance(about, dict) or about.get("format") != FORMAT:
-            raise InputError(f"{self.folder}/{INDEX} is not of format {FORMAT}: make the pairs again with this version")
-        return about
+        return read_index(Path(self.folder), "pairs")
 
     @cached_property
     def _shards(self) -> list[dict[str, np.ndarray]]:
@@ -125,6 +122,20 @@ class StoredPairs(Data):
                     out[name] = torch.empty((len(index), *values.shape[1:]), dtype=values.dtype)
                 out[name][hit] = values
         return out
+
+
+def read_index(folder: Path, kind: str) -> dict[str, Any]:
+    """What `pairs.json` of a folder says.
+
+    Raises:
+        InputError: If it is of another format, or the folder holds another kind of samples ("pairs", "segments").
+    """
+    about = read_json(folder / INDEX)
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise InputError(f"{folder}/{INDEX} is not of format {FORMAT}: make the pairs again with this version")
+    if (there := about.get("kind", "pairs")) != kind:
+        raise InputError(f"{folder} holds {there}, not {kind}: open it as Stored{there.capitalize()}")
+    return about
 
 
 def open_shard(folder: Path, number: int, verify: bool) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 from advect.distillation.distances import Distance, Mixed, Perceptual, SquaredError
 from advect.distillation.k_step import KStep, OneStepEncoder
 from advect.distillation.reflow import OnlineReflow, reflow_transport
+from advect.distillation.straighten import SegmentRegression, straight_transport
 
 __all__ = [
     "Distance",
@@ -11,6 +12,8 @@ __all__ = [
     "OneStepEncoder",
     "OnlineReflow",
     "Perceptual",
+    "SegmentRegression",
     "SquaredError",
     "reflow_transport",
+    "straight_transport",
 ]

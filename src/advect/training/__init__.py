@@ -11,8 +11,10 @@ from advect.training.posthoc import reconstruct
 from advect.training.prepare import prepare
 from advect.training.recipe import Recipe, run_recipe, validate
 from advect.training.retrain import reflow, reflow_online
+from advect.training.segments import make_segments
 from advect.training.settings import Group, TrainSettings
 from advect.training.stages import Stage, Train, Workspace
+from advect.training.straighten import Straighten, straighten
 
 __all__ = [
     "EMA",
@@ -25,16 +27,19 @@ __all__ = [
     "Recipe",
     "Reflow",
     "Stage",
+    "Straighten",
     "Train",
     "TrainSettings",
     "Workspace",
     "find_flow",
     "make_pairs",
+    "make_segments",
     "prepare",
     "reconstruct",
     "reflow",
     "reflow_online",
     "run_recipe",
+    "straighten",
     "train",
     "validate",
 ]

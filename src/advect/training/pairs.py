@@ -102,7 +102,7 @@ def make_pairs(
         parts: list[tuple[Tensor, Tensor, dict[str, Tensor]]] = []
         for start in range(numbers.start, numbers.stop, batch_size):
             index = torch.arange(start, min(start + batch_size, numbers.stop))
-            x0, given = _starts(flow, index, seed, data, cond, store_x0)
+            x0, given = starts(flow, index, seed, data, cond, store_x0)
             options: dict[str, Any] = dict(given)
             x1 = states.sample(len(index), seed=seed, first=start, batch_size=batch_size, x0=x0, grid=nodes, **options)
             parts.append((x0, x1.cpu(), given))
@@ -113,7 +113,7 @@ def make_pairs(
     return StoredPairs(str(folder))
 
 
-def _starts(
+def starts(
     flow: Flow,
     index: Tensor,
     seed: int,

@@ -35,7 +35,7 @@ def reflow(flow: Flow, pairs: Data, *, objective: Objective | None = None, **opt
         teacher's is in the pairs.
     """
     trained = train(
-        _copy(flow),
+        copied(flow),
         pairs,
         objective=objective,
         transport=reflow_transport(flow.transport),
@@ -48,7 +48,7 @@ def reflow(flow: Flow, pairs: Data, *, objective: Objective | None = None, **opt
         sampler = Sampler(Euler(), TimeGrid(objective.k))
     if isinstance(objective, OneStepEncoder):  # knows the way back alone, and only at t=1
         sampler = Sampler(Euler(), Reversed(TimeGrid(1)))
-    record = _record(trained, flow) | {"pairs": trained.record["data"]}
+    record = recorded(trained, flow) | {"pairs": trained.record["data"]}
     return Flow(trained.network, trained.transport, flow.codec, flow.conditions, sampler, flow.shape, record=record)
 
 
@@ -65,7 +65,7 @@ def reflow_online(flow: Flow, data: Data, *, objective: OnlineReflow | None = No
         A flow with the teacher's codec, no score, and no guidance of its own.
     """
     trained = train(
-        _copy(flow),
+        copied(flow),
         data,
         objective=OnlineReflow() if objective is None else objective,
         transport=reflow_transport(flow.transport, online=True),
@@ -74,16 +74,17 @@ def reflow_online(flow: Flow, data: Data, *, objective: OnlineReflow | None = No
         others={"teacher": flow},
         **options,
     )
-    sampler, record = flow.sampler.but(guidance=()), _record(trained, flow)
+    sampler, record = flow.sampler.but(guidance=()), recorded(trained, flow)
     return Flow(trained.network, trained.transport, flow.codec, flow.conditions, sampler, flow.shape, record=record)
 
 
-def _record(trained: Flow, teacher: Flow) -> dict[str, Any]:
+def recorded(trained: Flow, teacher: Flow) -> dict[str, Any]:
     """How it was made; the data it is measured on, and the names of the classes, are the teacher's."""
     return trained.record | {name: teacher.record.get(name) for name in ("data", "class_names")}
 
 
-def _copy(flow: Flow) -> nn.Module:
+def copied(flow: Flow) -> nn.Module:
+    """The network of a flow, copied to be trained on."""
     return copy.deepcopy(_module(flow)).requires_grad_(True)
 
 
