@@ -96,6 +96,69 @@ def kind_of(model: Any) -> Kind:
     return "flow map" if isinstance(model, FlowMap) else "field"
 
 
+class BoundKernel:
+    r"""A transition kernel with its conditions fixed, counting calls of its backbone and of its head apart.
+
+    One transition takes `rounds` rounds; each calls the backbone once (:meth:`look`) and draws as many tokens together
+    by integrating the head's velocity over the inner time s. A kernel of two methods, ``features`` and ``head``, has
+    one round and draws the whole state. One that draws token by token also has ``rounds`` and
+    ``look(x, k, drawn, carry, **cond) -> (h, carry)``; one that cuts the state into tokens has ``tokens`` and
+    ``untokens``.
+
+    Args:
+        model: The kernel.
+        run: Takes up the counts, as "backbone" and "head" for the role "model".
+        cond: Conditions by name, batch first.
+        role: Of another role the names are "<role> backbone" and "<role> head".
+    """
+
+    __slots__ = ("_roles", "cond", "model", "run")
+
+    is_bound = True
+
+    def __init__(self, model: Any, run: Run, cond: dict[str, Any], role: str = "model") -> None:
+        self.model, self.run, self.cond = model, run, cond
+        self._roles = ("backbone", "head") if role == "model" else (f"{role} backbone", f"{role} head")
+
+    @property
+    def rounds(self) -> int:
+        """Backbone calls of one transition, one after the other."""
+        return getattr(self.model, "rounds", 1)
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """The state as tokens (B, n, d), or as it is."""
+        cut = getattr(self.model, "tokens", None)
+        return x if cut is None else cut(x)
+
+    def untokens(self, y: Tensor) -> Tensor:
+        """The inverse of :meth:`tokens`."""
+        join = getattr(self.model, "untokens", None)
+        return y if join is None else join(y)
+
+    def look(
+        self, x: Tensor, k: Tensor | float, drawn: Tensor | None, carry: Any, step: Step | None = None
+    ) -> tuple[Any, Any]:
+        """Call the backbone: what the head is told in this round, and what the next round needs.
+
+        Args:
+            x: The state at time k (B, *shape).
+            k: Its time.
+            drawn: The tokens of the round before; None in the first round of a transition.
+            carry: What the round before returned; None at the start of the trajectory.
+            step: Where in the trajectory.
+        """
+        self.run.count(self._roles[0], x.shape[0])
+        own = getattr(self.model, "look", None)
+        if own is None:
+            return self.model.features(x, as_time(k, x), **self.cond), None
+        return own(x, as_time(k, x), drawn, carry, **self.cond)
+
+    def velocity(self, y: Tensor, s: Tensor | float, k: Tensor | float, h: Any, step: Step | None = None) -> Tensor:
+        """Call the head: the inner velocity at y and inner time s, shape of y."""
+        self.run.count(self._roles[1], y.shape[0])
+        return self.model.head(y, as_time(s, y), as_time(k, y), h)
+
+
 class Bound:
     """A plain callable with its conditions fixed, counting its calls."""
 
@@ -124,7 +187,8 @@ def bind(model: Any, run: Run | None = None, *, role: str = "model", **cond: Any
         **cond: Conditions by name, tensors with the batch first.
 
     Returns:
-        A callable ``f(x, t, step=None)`` (or ``f(x, r, t, step=None)``) to be thrown away after the trajectory.
+        A callable ``f(x, t, step=None)`` (or ``f(x, r, t, step=None)``), or a :class:`BoundKernel`, to be thrown away
+        after the trajectory.
     """
     if getattr(model, "is_bound", False) or isinstance(model, Bound):
         return model
@@ -132,4 +196,6 @@ def bind(model: Any, run: Run | None = None, *, role: str = "model", **cond: Any
     own = getattr(model, "bind", None)
     if callable(own):
         return own(run, role=role, **cond)  # pyright: ignore[reportReturnType]
+    if isinstance(model, TransitionKernel):
+        return BoundKernel(model, run, cond, role)  # pyright: ignore[reportReturnType]
     return Bound(model, run, cond, role)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 import advect.objectives as objectives
 from advect import Batch, NetSpec, Transport
-from advect.interpolants import StochasticInterpolant
+from advect.interpolants import IndependentChain, LinearChain, StochasticInterpolant
 from advect.networks import EtaScore, Network
 from advect.objectives import (
+    ARTM,
+    DTM,
+    FHTM,
     FlowMatching,
     InterpolantLoss,
     MeanFlow,
@@ -33,6 +38,14 @@ ALL = [
     (MeanFlow(derivative="differences", norm=None), Transport()),
     (SplitMeanFlow(velocity="data"), Transport()),
 ]
+KERNELS = [
+    (DTM(), Transport(interpolant=LinearChain())),
+    (DTM(), Transport(interpolant=LinearChain((0.0, 0.5, 1.0)))),
+    (ARTM(), Transport(interpolant=IndependentChain())),
+    (ARTM(), Transport(interpolant=LinearChain((0.0, 0.3, 1.0), "next"))),
+    (FHTM(), Transport(interpolant=IndependentChain())),
+]
+ALL += KERNELS
 every = pytest.mark.parametrize(("objective", "transport"), ALL, ids=[repr(config_of(o)["init_args"]) for o, _ in ALL])
 
 
@@ -45,8 +58,32 @@ class Net(Network):
         return self.scale * x + cond["label"].reshape(-1, *[1] * (x.ndim - 1))
 
 
+class TinyKernel(nn.Module):
+    """A transition kernel with one number to learn, told a state, a prefix or a history."""
+
+    def __init__(self, sees: str) -> None:
+        super().__init__()
+        self.sees, self.scale = sees, nn.Parameter(torch.tensor(0.4))
+
+    def tokens(self, x: Tensor) -> Tensor:
+        return x.reshape(len(x), 1, -1)
+
+    def features(self, x: Tensor, t: Tensor, **cond: Tensor) -> Tensor:
+        return self.tokens(self.scale * x + cond["label"].reshape(-1, *[1] * (x.ndim - 1)))
+
+    def teach(self, *seen: Any, **cond: Tensor) -> Tensor:
+        states = seen[0][:-1] if self.sees == "history" else seen[:1]
+        return torch.cat([self.features(x, x, **cond) for x in states], 1)
+
+    def head(self, y: Tensor, s: Tensor, t: Tensor, h: Tensor) -> Tensor:
+        return self.scale * y + h
+
+
 def _nets(transport: Transport) -> Networks:
     path = transport.interpolant
+    for objective, its_transport in KERNELS:
+        if transport is its_transport:
+            return Networks(TinyKernel(objective.sees), transport=transport)
     others = {"score": EtaScore(Net(), path)} if isinstance(path, StochasticInterpolant) else {}
     return Networks(Net(), others=others, transport=transport)
 

@@ -19,6 +19,7 @@ from advect.solvers import (
     DDIM,
     RK4,
     AncestralDDIM,
+    ChainSolver,
     ConstantNoise,
     Context,
     DormandPrince,
@@ -77,7 +78,6 @@ SDE = [
     SDEDPMpp(1),
     SDEDPMpp(2),
 ]
-OTHERS = [DormandPrince(1e-6, 1e-6), FlowMapJumps()]
 ALL = [row[0] for row in ODE] + SDE + OTHERS
 FIELD = reference_mixture().velocity()
 START = torch.randn(7, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -146,7 +146,7 @@ def test_stochastic_calls_and_seeds(solver):
     assert solver.stochastic
 
 
-@pytest.mark.parametrize("solver", [s for s in ALL if not isinstance(s, FlowMapJumps)], ids=str)
+@pytest.mark.parametrize("solver", [s for s in ALL if not isinstance(s, (ChainSolver, FlowMapJumps))], ids=str)
 def test_record_and_project_and_purity(solver):
     def project(x, t):
         seen.append(t)
@@ -159,7 +159,6 @@ def test_record_and_project_and_purity(solver):
     assert (trajectory.states[-1] - plain).abs().max() <= tolerance
     assert torch.equal(trajectory.states[0], START)
     assert trajectory.velocities.shape == (6, 7, 2)
-    if not (isinstance(solver, StochasticHeun) and solver.variant == "noise_first"):
         for i in range(6):
             assert torch.equal(trajectory.velocities[i], FIELD(trajectory.states[i], trajectory.times[i]))
     solver(FIELD, START, 6, run_of(), project=project)
@@ -327,3 +326,21 @@ def test_bad_settings_are_named(make, match):
 def test_a_level_that_diverges_names_the_time():
     with pytest.raises(InputError, match=r"diverges at t=0.*SourceNoise"):
         EulerMaruyama(ReverseNoise())(FIELD, START, 10, run_of())
+
+
+def test_perturbed_adds_a_share_of_the_noise_once_a_step():
+    """Around a field that stands still, the draws are seen themselves: variance alpha^2 s^2 sum g(r)^2 over the steps."""
+    x0, grid = torch.zeros(200_000, 1, dtype=torch.float64), EDMGrid(6)
+    times = grid.times(Linear())
+    for source, scale in ((Gaussian(), 1.0), (Gaussian(2.0), 2.0), (StudentT(4), 1.0)):
+        run = run_of()
+        expected = 0.09 * scale**2 * sum((1 - t) ** 2 for t in times[:-1])
+        assert x.var().item() == pytest.approx(expected, rel=0.02)
+        assert (x**4).mean().item() / x.var().item() ** 2 == pytest.approx(3, abs=0.1)  # Gaussian whatever the source
+        assert run.nfe == 12
+
+
+def test_perturbed_by_nothing_is_the_solver_itself():
+    assert torch.equal(out, EDMHeun()(FIELD, START, EDMGrid(8)))
+    with pytest.raises(InputError, match="alpha is -1"):
+    with pytest.raises(InputError, match="needs a score"):

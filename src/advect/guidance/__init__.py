@@ -2,6 +2,7 @@
 
 from advect.guidance.base import Guidance
 from advect.guidance.guided import Guided
+from advect.guidance.guided_kernel import GuidedKernel
 from advect.guidance.projected import APG, CFGZeroStar
 from advect.guidance.raag import RAAG, guidance_ratio
 from advect.guidance.rules import CFG, AutoGuidance, Interval, Rescale
@@ -14,6 +15,7 @@ __all__ = [
     "CFGZeroStar",
     "Guidance",
     "Guided",
+    "GuidedKernel",
     "Interval",
     "Rescale",
     "guidance_ratio",

@@ -2,6 +2,7 @@
 
 from advect.interpolants.affine import AffineInterpolant, Coefficients, Pair
 from advect.interpolants.base import Interpolant, Point
+from advect.interpolants.chains import ChainPair, ChainProcess, IndependentChain, LinearChain, as_chain
 from advect.interpolants.changed_path import ChangedPath
 from advect.interpolants.conversions import KINDS, Kind
 from advect.interpolants.cosine import Cosine
@@ -24,6 +25,8 @@ __all__ = [
     "VPSDE",
     "AffineInterpolant",
     "Brownian",
+    "ChainPair",
+    "ChainProcess",
     "ChangedPath",
     "Coefficients",
     "Cosine",
@@ -32,9 +35,11 @@ __all__ = [
     "EDMPreconditioning",
     "EncodeDecode",
     "Gamma",
+    "IndependentChain",
     "Interpolant",
     "Kind",
     "Linear",
+    "LinearChain",
     "LinearVP",
     "Mirror",
     "Pair",
@@ -52,5 +57,6 @@ __all__ = [
     "SubVP",
     "Trigonometric",
     "Zero",
+    "as_chain",
     "shift_time",
 ]

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from advect.errors import InputError
-from advect.networks.attention import SelfAttention, name_layers
+from advect.networks.attention import KeyValues, SelfAttention, name_layers
 from advect.networks.base import NetSpec, Network
 from advect.networks.checkpointing import run_block
 from advect.networks.embeddings import Embedding
 from advect.networks.layers import zeroed
+from advect.networks.patches import from_tokens, to_tokens
 
 
 class DiTSize(NamedTuple):
@@ -114,29 +115,15 @@ class DiT(Network):
         if x.shape[1:] != self.spec.shape:
             raise InputError(f"x has shape {tuple(x.shape)}, but this DiT was built for (B, *{self.spec.shape})")
         told = nn.functional.silu(self.embed(x, times, cond))
-        h = self.tokens(self._to_patches(x.to(self.head.weight.dtype))) + self.positions
+        h = self.tokens(to_tokens(x.to(self.head.weight.dtype), self.patch)) + self.positions
         taken: dict[str, Tensor] = {}
         for i, block in enumerate(self.blocks):
             h = run_block(block, h, told, again=self.checkpointing)
             if f"block{i}" in features:
                 taken[f"block{i}"] = h
         shift, scale = self.modulation(told)[:, None].chunk(2, 2)
-        out = self._to_image(self.head(modulate(self.norm(h), shift, scale))).to(x.dtype)
+        out = from_tokens(self.head(modulate(self.norm(h), shift, scale)), self.spec.shape, self.patch).to(x.dtype)
         return (out, taken) if features else out
-
-    def _to_patches(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, tokens, C * patch * patch)."""
-        c, high, wide = self.spec.shape
-        p = self.patch
-        x = x.reshape(-1, c, high // p, p, wide // p, p)
-        return x.permute(0, 2, 4, 1, 3, 5).reshape(-1, high * wide // p**2, c * p * p)
-
-    def _to_image(self, tokens: Tensor) -> Tensor:
-        """The inverse of :meth:`_to_patches`."""
-        c, high, wide = self.spec.shape
-        p = self.patch
-        x = tokens.reshape(-1, high // p, wide // p, c, p, p)
-        return x.permute(0, 3, 1, 4, 2, 5).reshape(-1, c, high, wide)
 
 
 class DiTBlock(nn.Module):
@@ -163,9 +150,9 @@ class DiTBlock(nn.Module):
                 nn.init.xavier_uniform_(layer.weight)
                 nn.init.zeros_(layer.bias)
 
-    def forward(self, h: Tensor, told: Tensor) -> Tensor:
+    def forward(self, h: Tensor, told: Tensor, mask: Tensor | None = None, cache: KeyValues | None = None) -> Tensor:
         shift0, scale0, gate0, shift1, scale1, gate1 = self.modulation(told)[:, None].chunk(6, 2)
-        h = h + gate0 * self.dropout(self.attention(modulate(self.norm0(h), shift0, scale0)))
+        h = h + gate0 * self.dropout(self.attention(modulate(self.norm0(h), shift0, scale0), mask, cache))
         return h + gate1 * self.feed(modulate(self.norm1(h), shift1, scale1))
 
 

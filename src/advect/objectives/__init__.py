@@ -7,9 +7,13 @@ from advect.objectives.mean_flow import MeanFlow
 from advect.objectives.split import SplitMeanFlow
 from advect.objectives.stochastic import InterpolantLoss, VelocityAndScore
 from advect.objectives.target_guidance import TargetGuidance
+from advect.objectives.transition import ARTM, DTM, FHTM
 from advect.objectives.weights import CosMapWeight, EDMWeight, MinSNR, TimeWeight
 
 __all__ = [
+    "ARTM",
+    "DTM",
+    "FHTM",
     "AdaptiveNorm",
     "CosMapWeight",
     "EDMWeight",

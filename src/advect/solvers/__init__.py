@@ -3,6 +3,7 @@
 from advect.solvers.adams import AB2
 from advect.solvers.adaptive import AdaptiveResult, DormandPrince, NotReached
 from advect.solvers.base import Context, GridLike, Solver, Trajectory, first_time
+from advect.solvers.chain import ChainSolver
 from advect.solvers.ddim import DDIM, DPMpp2S, EDMHeun
 from advect.solvers.flow_maps import FlowMapJumps
 from advect.solvers.likelihood import bits_per_dim, dequantise, encode, log_prob, sde_log_prob
@@ -20,6 +21,7 @@ __all__ = [
     "RK4",
     "AdaptiveResult",
     "AncestralDDIM",
+    "ChainSolver",
     "ConstantNoise",
     "Context",
     "DPMpp2M",
