@@ -322,3 +322,23 @@ def test_what_has_no_closed_form_is_said():
     ):
         with pytest.raises(InputError, match=sentence):
             make()
+
+
+def test_noise_in_the_labels_mixes_the_class_with_all_of_the_data():
+    noisy = GaussianMixture((0.5, 0.2, 0.3), ((1.5, 0.0), (-1.0, 1.2), (-0.5, -1.6)), (0.3, 0.4, 0.2), (0, 1, 0), 0.4)
+    clean = GaussianMixture((0.5, 0.2, 0.3), ((1.5, 0.0), (-1.0, 1.2), (-0.5, -1.6)), (0.3, 0.4, 0.2), (0, 1, 0))
+    assert build(config_of(noisy)).label_noise == 0.4
+    x, t, label = points(), 0.4, torch.arange(7) % 3  # the last class is the null
+    density = 0.6 * clean.log_prob()(x, t, label=label).exp() + 0.4 * clean.log_prob()(x, t).exp()
+    assert (noisy.log_prob()(x, t, label=label).exp() - density).abs().max() < 1e-12
+    flux = 0.6 * clean.log_prob()(x, t, label=label).exp()[:, None] * clean.velocity()(x, t, label=label)
+    flux = flux + 0.4 * clean.log_prob()(x, t).exp()[:, None] * clean.velocity()(x, t)
+    v = noisy.velocity()(x, t, label=label)
+    assert (v - flux / density[:, None]).abs().max() < 1e-12
+    null = label == 2
+    assert torch.equal(v[null], clean.velocity()(x, t)[null])
+    assert torch.equal(
+        noisy.sample(5, torch.Generator().manual_seed(0)), clean.sample(5, torch.Generator().manual_seed(0))
+    )
+    with pytest.raises(InputError, match="label_noise is 1.0"):
+        GaussianMixture((1.0,), ((0.0, 0.0),), (1.0,), label_noise=1.0)

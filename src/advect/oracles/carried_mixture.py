@@ -53,7 +53,14 @@ class Given(NamedTuple):
 class CarriedMixture(Carried):
     """Fields of a mixture along a path; made by ``oracle.on(interpolant, source)``."""
 
-    def __init__(self, shape: tuple[int, ...], path: Interpolant, data: Components, source: Components) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        path: Interpolant,
+        data: Components,
+        source: Components,
+        label_noise: float = 0.0,
+    ) -> None:
         if not isinstance(path, (AffineInterpolant, StochasticInterpolant)):
             raise InputError(f"the path is {type(path).__name__}: closed forms need an affine or stochastic one")
         self.shape, self.path = shape, path
@@ -69,6 +76,8 @@ class CarriedMixture(Carried):
         self.log_weights = data.log_weights.repeat(J) + source.log_weights.repeat_interleave(K)
         self.constant = self.log_weights - self.diagonal.log_det - 0.5 * self.m1.shape[1] * math.log(2 * math.pi)
         self.labels, self.classes = data.labels.repeat(J), int(data.labels.max()) + 1
+        self.label_noise, weights = label_noise, data.log_weights.exp()
+        self.shares = weights.new_zeros(self.classes).index_add(0, data.labels, weights)
 
     def mixing(self, t: Tensor) -> Mixing:
         """Shares at t, of t's shape."""
@@ -97,7 +106,15 @@ class CarriedMixture(Carried):
         v = self.variance_at(mix)
         u = z / v
         squares = (z * u + v.log()).sum(-1)
-        return Given(time, mix, u, v, restrict(self.constant - 0.5 * squares, self.labels, self.classes, label))
+        return Given(time, mix, u, v, self._told(self.constant - 0.5 * squares, label))
+
+    def _told(self, logits: Tensor, label: Tensor | None) -> Tensor:
+        """Log weights of the components given a label that was drawn anew for a share of the data."""
+        if label is None or self.label_noise == 0.0:
+            return restrict(logits, self.labels, self.classes, label)
+        share = self.shares[label.clamp(max=self.classes - 1)]
+        true = (self.labels == label[:, None]) * ((1 - self.label_noise) / share)[:, None]
+        return torch.where((label >= self.classes)[:, None], logits, logits + (self.label_noise + true).log())
 
     def _expect(self, given: Given, offset: Tensor | None, gain: Tensor, x: Tensor) -> Tensor:
         """Sum over components of responsibility times (offset + W (gain u))."""
@@ -153,7 +170,7 @@ class CarriedMixture(Carried):
         joint = self.given(x, t, label).logits.logsumexp(1)
         if label is not None:  # p(x | label) = p(x, label) / p(label)
             prior = self.log_weights.expand(x.shape[0], -1)
-            joint = joint - restrict(prior, self.labels, self.classes, label).logsumexp(1)
+            joint = joint - self._told(prior, label).logsumexp(1)
         return joint.to(x.dtype)
 
     def responsibilities(self, x: Tensor, t: Tensor | float, *, label: Tensor | None = None) -> Tensor:

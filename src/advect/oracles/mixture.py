@@ -27,6 +27,7 @@ class _Gaussians(Oracle):
     means: Tensor
     covariances: Tensor
     labels: Tensor
+    label_noise: float = 0.0
 
     def _set(
         self, weights: Sequence[float], means: Sequence, covariances: Sequence[Covariance], labels: Sequence[int] | None
@@ -68,7 +69,7 @@ class _Gaussians(Oracle):
                 f"source has states of {start.means.shape[1]} dimensions, the data of {self.means.shape[1]}: "
                 "they have to agree"
             )
-        return CarriedMixture(self.shape, interpolant, self.components, start)
+        return CarriedMixture(self.shape, interpolant, self.components, start, self.label_noise)
 
     def _components_of(self, source: Part) -> Components:
         if isinstance(source, _Gaussians):
@@ -105,9 +106,12 @@ class GaussianMixture(_Gaussians):
         means: One state per component, nested to the state's shape.
         covariances: One per component: a variance, or a matrix over the flattened state.
         labels: Class of each component, which `label=` asks for; its own index by default.
+        label_noise: Share of the data, in [0, 1), whose label was drawn anew from the frequencies of the classes: what
+            is asked for by `label=` is then what a model learns that was trained on such labels,
+            p(x | c) = (1 - noise) p_c(x) + noise p(x). Draws keep the true labels.
 
     Raises:
-        InputError: If the counts or shapes disagree, or a covariance is not positive definite.
+        InputError: If the counts or shapes disagree, the noise is no share, or a covariance is not positive definite.
     """
 
     def __init__(
@@ -116,8 +120,12 @@ class GaussianMixture(_Gaussians):
         means: Sequence,
         covariances: Sequence[Covariance],
         labels: Sequence[int] | None = None,
+        label_noise: float = 0.0,
     ) -> None:
         super().__init__()
+        if not 0 <= label_noise < 1:
+            raise InputError(f"label_noise is {label_noise}: it is a share in [0, 1)")
+        self.label_noise = label_noise
         self._set(weights, means, covariances, labels)
 
 
