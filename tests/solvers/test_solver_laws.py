@@ -34,6 +34,7 @@ from advect.solvers import (
     Heun,
     Midpoint,
     Overshooting,
+    Perturbed,
     RectifiedSDE,
     ReverseNoise,
     SDEDPMpp,
@@ -43,8 +44,8 @@ from advect.solvers import (
     StochasticHeun,
     UniPC,
 )
-from advect.sources import Gaussian
-from advect.times import CustomGrid, TimeGrid
+from advect.sources import Gaussian, StudentT
+from advect.times import CustomGrid, EDMGrid, TimeGrid
 
 ODE = [  # solver, order, calls in 10 steps from t=0 to t=1
     (Euler(), 1, 10),
@@ -78,6 +79,7 @@ SDE = [
     SDEDPMpp(1),
     SDEDPMpp(2),
 ]
+OTHERS = [DormandPrince(1e-6, 1e-6), FlowMapJumps(), Perturbed(Heun(), 0.2), ChainSolver()]
 ALL = [row[0] for row in ODE] + SDE + OTHERS
 FIELD = reference_mixture().velocity()
 START = torch.randn(7, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -159,6 +161,7 @@ def test_record_and_project_and_purity(solver):
     assert (trajectory.states[-1] - plain).abs().max() <= tolerance
     assert torch.equal(trajectory.states[0], START)
     assert trajectory.velocities.shape == (6, 7, 2)
+    if not (isinstance(solver, Perturbed) or (isinstance(solver, StochasticHeun) and solver.variant == "noise_first")):
         for i in range(6):
             assert torch.equal(trajectory.velocities[i], FIELD(trajectory.states[i], trajectory.times[i]))
     solver(FIELD, START, 6, run_of(), project=project)
@@ -329,11 +332,12 @@ def test_a_level_that_diverges_names_the_time():
 
 
 def test_perturbed_adds_a_share_of_the_noise_once_a_step():
-    """Around a field that stands still, the draws are seen themselves: variance alpha^2 s^2 sum g(r)^2 over the steps."""
+    """Around a field that stands still the draws are seen themselves: variance alpha^2 s^2 sum g(r)^2 over steps."""
     x0, grid = torch.zeros(200_000, 1, dtype=torch.float64), EDMGrid(6)
     times = grid.times(Linear())
     for source, scale in ((Gaussian(), 1.0), (Gaussian(2.0), 2.0), (StudentT(4), 1.0)):
         run = run_of()
+        x = Perturbed(Heun(), 0.3)(lambda x, t: 0 * x, x0, grid, run, context=Context(Linear(), source))
         expected = 0.09 * scale**2 * sum((1 - t) ** 2 for t in times[:-1])
         assert x.var().item() == pytest.approx(expected, rel=0.02)
         assert (x**4).mean().item() / x.var().item() ** 2 == pytest.approx(3, abs=0.1)  # Gaussian whatever the source
@@ -341,6 +345,14 @@ def test_perturbed_adds_a_share_of_the_noise_once_a_step():
 
 
 def test_perturbed_by_nothing_is_the_solver_itself():
+    out = Perturbed(EDMHeun(), 0.0)(FIELD, START, EDMGrid(8), run_of())
     assert torch.equal(out, EDMHeun()(FIELD, START, EDMGrid(8)))
+    assert not Perturbed(Heun(), 0.0).stochastic
+    assert Perturbed(Heun(), 0.1).stochastic
+    assert Perturbed(FlowMapJumps(), 0.1).takes == "flow map"
     with pytest.raises(InputError, match="alpha is -1"):
+        Perturbed(Heun(), -1)
+    with pytest.raises(InputError, match="Perturbed works on affine paths"):
+        Perturbed(Heun())(FIELD, START, 5, context=Context(StochasticInterpolant()))
     with pytest.raises(InputError, match="needs a score"):
+        Perturbed(EulerMaruyama())(FIELD, START, 5, context=Context(score_refusal="there is none"))

@@ -3,6 +3,7 @@
 from advect.diagnostics.convergence import ErrorAtCost, error_against_calls, measured_order
 from advect.diagnostics.costs import CostBalance, cost_balance, nonintersection, straightness, transport_cost
 from advect.diagnostics.histograms import histogram, histogram_kl, normal_kl
+from advect.diagnostics.rounding import round_tensor, rounded
 from advect.diagnostics.tilt import Tilt, tilt_of
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "measured_order",
     "nonintersection",
     "normal_kl",
+    "round_tensor",
+    "rounded",
     "straightness",
     "tilt_of",
     "transport_cost",

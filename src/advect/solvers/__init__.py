@@ -10,6 +10,7 @@ from advect.solvers.likelihood import bits_per_dim, dequantise, encode, log_prob
 from advect.solvers.multistep import DPMpp2M, DPMpp3M
 from advect.solvers.nodes import start_state
 from advect.solvers.noise_levels import ConstantNoise, NoiseLevel, ReverseNoise, SinSquaredNoise, SourceNoise
+from advect.solvers.perturbed import Perturbed
 from advect.solvers.renewal import AncestralDDIM, Overshooting, RectifiedSDE, SDEDPMpp
 from advect.solvers.runge_kutta import RK4, Euler, EulerLast, Heun, Midpoint, RungeKutta
 from advect.solvers.sde import EulerMaruyama, StochasticHeun
@@ -39,6 +40,7 @@ __all__ = [
     "NoiseLevel",
     "NotReached",
     "Overshooting",
+    "Perturbed",
     "RectifiedSDE",
     "ReverseNoise",
     "RungeKutta",
