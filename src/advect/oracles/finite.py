@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from advect.broadcasting import expand_time
 from advect.errors import InputError
 from advect.interpolants import AffineInterpolant, Interpolant, Kind, Linear
 from advect.oracles.base import Carried, Oracle, choose, column_time, restrict
@@ -109,7 +108,7 @@ class CarriedPoints(Carried):
     def _convert(self, x: Tensor, t: Tensor | float, label: Tensor | None, want: Kind) -> Tensor:
         x1 = (self._responsibilities(x, t, label) @ self.points).reshape(x.shape)
         wide = x.double()
-        return self.path.convert(x1, wide, expand_time(t, wide), "x1", want, self.source).to(x.dtype)
+        return self.path.convert(x1, wide, t, "x1", want, self.source).to(x.dtype)
 
     def log_prob(self, x: Tensor, t: Tensor | float, *, label: Tensor | None = None) -> Tensor:
         y, a, g, _, std = self._centred(x, t)

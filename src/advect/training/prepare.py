@@ -16,6 +16,7 @@ from advect.codecs import Codec, Identity
 from advect.conditions import Conditions
 from advect.couplings import Independent, Paired
 from advect.errors import InputError
+from advect.fields import kind_of
 from advect.files import hash_tensors
 from advect.flow import Flow
 from advect.objectives import FlowMatching, Networks, Objective
@@ -78,7 +79,8 @@ def prepare(
     fit_transport(transport, codec, data, conditions, seed)
     if (refusal := objective.refusal(transport)) is not None:
         raise InputError(refusal)
-    networks = {"model": as_network(network, data, codec, conditions, objective, seed, "model")}
+    model = as_network(network, data, codec, conditions, objective, seed, "model")
+    networks = {"model": objective.dressed("model", model, transport)}
     given = dict(others or {})
     for role, kind in objective.needs.items():
         if role not in given and role not in ("model", "ema"):
@@ -174,7 +176,7 @@ def _weights(module: nn.Module) -> str:
 @torch.no_grad()
 def _try(role: str, network: nn.Module, codec: Codec, few: Batch, *, two_times: bool) -> None:
     """Call a network on two samples: what does not fit is found before anything is written."""
-    if type(network).forward is nn.Module.forward:
+    if type(network).forward is nn.Module.forward or kind_of(network) == "kernel":
         return  # another kind of model, with methods of its own
     weight = next(network.parameters(), None)
     where = torch.device("cpu") if weight is None else weight.device
