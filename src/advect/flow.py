@@ -72,7 +72,7 @@ class Flow(nn.Module):
         if conditions is None:
             conditions = Conditions(tuple(spec.conditions)) if spec is not None else Conditions()
         self.conditions = conditions
-        self.sampler = Sampler.for_kind(self.kind) if sampler is None else sampler
+        self.sampler = Sampler.for_kind(self.kind, self.transport.interpolant) if sampler is None else sampler
         if shape is None and spec is None:
             raise InputError("shape is not given and the network has no `spec`: pass shape=(2,) or the like")
         self.shape: tuple[int, ...] = tuple(shape if shape is not None else spec.shape)  # pyright: ignore
@@ -113,7 +113,7 @@ class Flow(nn.Module):
         network: Any = self.network if role == "model" else self.others[role]
         if not guidance:
             return network
-        from advect.guidance import Guided
+        from advect.guidance import Guided, GuidedKernel
 
         if self.conditions.items and not self.conditions.null_is_trained:
             for rule in guidance:
@@ -123,6 +123,8 @@ class Flow(nn.Module):
                         f"{type(rule).__name__} compares with the null condition, but this flow was trained without "
                         f"dropping {names}: train with drop={{'{names}': 0.1}}, or take AutoGuidance and a weaker flow"
                     )
+        if kind_of(network) == "kernel":
+            return GuidedKernel(network, guidance, self.conditions)
         weak = self._weak[0] if self._weak else dict(self.others).get("weak")
         return Guided(network, guidance, self.conditions, weak=weak, interpolant=self.transport.interpolant)
 

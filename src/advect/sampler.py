@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from advect.errors import InputError
 from advect.fields import Kind
 from advect.guidance import Guidance
+from advect.interpolants import ChainProcess, Interpolant
 from advect.parts import Part, class_path, config_of, parts_in
-from advect.solvers import FlowMapJumps, Heun, Solver
+from advect.solvers import ChainSolver, FlowMapJumps, Heun, Solver
 from advect.sources import Source
-from advect.times import BellmanGrid, Grid, TimeGrid
+from advect.times import BellmanGrid, CustomGrid, Grid, TimeGrid
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,11 @@ class Sampler(Part):
         return out if steps is None else replace(out, grid=out.grid.with_steps(steps))  # pyright: ignore[reportArgumentType]
 
     @classmethod
-    def for_kind(cls, kind: Kind) -> Sampler:
-        """What a model of this kind is sampled with unless something else is said."""
+    def for_kind(cls, kind: Kind, path: Interpolant | None = None) -> Sampler:
+        """What a model of this kind, trained on this path, is sampled with unless something else is said."""
+        if kind == "kernel":
+            times = path.times if isinstance(path, ChainProcess) else None
+            return cls(ChainSolver(), TimeGrid(8) if times is None else CustomGrid(times))
         return cls(FlowMapJumps(), TimeGrid(1)) if kind == "flow map" else cls()
 
     def check(self, kind: Kind, weights: Callable[[], str]) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -144,6 +145,13 @@ class BackboneKernel(Kernel):
             taken = to_tokens(taken, round((taken.shape[2] * taken.shape[3] / self.count) ** 0.5))
         assert self.norm is not None
         return self.norm(taken.to(self.norm.weight.dtype))
+
+    def from_field(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of a trained field become the backbone's; the head begins anew."""
+        if any(name.startswith("backbone.") for name in state):
+            return dict(state)
+        own = {name: value for name, value in self.state_dict().items() if not name.startswith("backbone.")}
+        return own | {f"backbone.{name}": value for name, value in self.backbone.from_field(state).items()}
 
     def train(self, mode: bool = True) -> BackboneKernel:
         super().train(mode)
