@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from advect.couplings import MinibatchOT
+from advect.data import Tensors
+from advect.distillation import KStep, OneStepEncoder
 from advect.errors import InputError
 from advect.flow import Flow
 from advect.interpolants import StochasticInterpolant
@@ -13,6 +15,7 @@ from advect.networks import MLP, NetSpec, Prediction
 from advect.rehearsal import default_sampler, rehearse
 from advect.sampler import Sampler
 from advect.solvers import DDIM, Euler, EulerLast, EulerMaruyama, FlowMapJumps, Heun
+from advect.sources import VonMisesFisher
 from advect.times import LogSNRGrid, TimeGrid
 from advect.training import train
 from advect.transport import Transport
@@ -56,6 +59,19 @@ def test_the_default_sampler_of_every_prediction_gives_finite_samples(kind):
     made.sampler = default_sampler(made)
     assert bool(torch.isfinite(made.sample(4, seed=0)).all())
     assert made.sampler == Sampler() or kind not in ("v", "F")
+
+
+@pytest.mark.parametrize(("objective", "kind"), [(KStep(2), "x0"), (KStep(4), "score"), (OneStepEncoder(), "x1")])
+def test_a_loss_that_asks_for_no_velocity_there_is_refused_before_training(objective, kind):
+    pairs = Tensors(torch.randn(50, 2), x0=torch.randn(50, 2))
+    with pytest.raises(InputError, match="not finite for a network that predicts"):
+        train(lambda spec: Prediction(MLP(spec, "XS"), kind), pairs, objective=objective, steps=2, device="cpu")
+
+
+def test_a_source_for_training_alone_still_gets_a_sampler_that_suits_the_prediction():
+    made = flow("x1", Transport(VonMisesFisher(5.0)))
+    assert isinstance(default_sampler(made).solver, EulerLast)
+    assert default_sampler(made).source is None
 
 
 def test_training_refuses_its_sampler_before_the_first_step(tmp_path):

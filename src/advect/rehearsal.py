@@ -7,17 +7,26 @@ the solver alone. So what can be combined follows from what the parts say, and f
 from __future__ import annotations
 
 import contextlib
+import copy
+import itertools
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from advect.batch import Batch
 from advect.errors import InputError
-from advect.fields import Kind
+from advect.fields import Kind, kind_of
 from advect.flow import Flow
-from advect.networks import Prediction
+from advect.interpolants import as_chain
+from advect.networks import EtaScore, Prediction
+from advect.objectives import Networks, Objective
+from advect.randomness import generator
 from advect.sampler import Sampler
-from advect.solvers import EulerLast
+from advect.solvers import EulerLast, NotReached
+from advect.solvers.base import nodes
+from advect.sources import Gaussian
 from advect.times import TimeGrid
 
 
@@ -35,6 +44,35 @@ class _Still(nn.Module):
         return torch.zeros_like(x)
 
 
+def rehearse_loss(objective: Objective, nets: Networks, batch: Batch, seed: int = 0) -> None:
+    """Take the loss of a batch as it would be, with networks that stand still.
+
+    Args:
+        objective: What is regressed.
+        nets: The networks by role, and the transport.
+        batch: Encoded data, enough of them that every time at which the objective looks is drawn.
+        seed: Seed of the draws.
+
+    Raises:
+        InputError: If the loss is not finite though the data are.
+    """
+    if kind_of(nets.model) == "kernel" or not bool(torch.isfinite(batch.x1).all()):
+        return
+    still = Networks(
+        _like(nets.model, kind_of(nets.model)),
+        others={role: _like(network, kind_of(network)) for role, network in nets.others.items()},
+        transport=nets.transport,
+    )
+    with torch.no_grad():
+        loss = copy.deepcopy(objective)(still, batch, generator(seed, "rehearsal"))
+    if not bool(torch.isfinite(loss.per_sample).all()):
+        predicted = f" that predicts {nets.model.kind!r}" if isinstance(nets.model, Prediction) else ""
+        raise InputError(
+            f"the loss of {type(objective).__name__} is not finite for a network{predicted}: it asks for a velocity at "
+            "an end of time where there is none; predict 'v', or take times that keep off the ends"
+        )
+
+
 def rehearse(flow: Flow, sampler: Sampler | None = None) -> None:
     """Sample twice from a flow as it would be, with networks that stand still.
 
@@ -47,7 +85,11 @@ def rehearse(flow: Flow, sampler: Sampler | None = None) -> None:
     """
     sampler = flow.sampler if sampler is None else sampler
     sampler.check(flow.kind, flow.weights_hash)
-    if flow.kind == "kernel":  # nothing of its own to convert: the check says it all
+    if flow.kind == "kernel":  # nothing to convert, but a chain may have been trained at some times alone
+        path = flow.transport.interpolant
+        sampler.solver.check(flow.context())
+        for r, t in itertools.pairwise(nodes(sampler.grid, path)[0]):
+            as_chain(path).check(r, t)
         return
     still = Flow(
         _like(flow.network, flow.kind),
@@ -61,16 +103,12 @@ def rehearse(flow: Flow, sampler: Sampler | None = None) -> None:
     told = {item.name: 0 if item.discrete else torch.zeros(item.width) for item in flow.conditions.items}
     guided = any(rule.against == "null" for rule in sampler.guidance)
     cond = {name: value for name, value in told.items() if guided or name not in names}
-    ends = still.sample(
-        2,
-        seed=0,
-        solver=sampler.solver,
-        grid=sampler.grid,
-        source=sampler.source,
-        guidance=sampler.guidance,
-        **cond,
-    )
-    if not bool(torch.isfinite(ends).all()):
+    how = {name: getattr(sampler, name) for name in ("solver", "grid", "source", "guidance")}
+    try:
+        finite = bool(torch.isfinite(still.sample(2, seed=0, **how, **cond)).all())
+    except NotReached:
+        finite = False
+    if not finite:
         raise InputError(
             f"{sampler.solver} on {sampler.grid} leaves the finite numbers, as what this network predicts gives no "
             "velocity at one end of time: take EulerLast(...) if that is t=1, or a grid like TimeGrid(25, 0.001, 0.999)"
@@ -82,8 +120,11 @@ def default_sampler(flow: Flow) -> Sampler:
 
     Args:
         flow: What is to be sampled.
+
+    Raises:
+        InputError: What the usual sampler is refused for, if none suits.
     """
-    usual = Sampler.for_kind(flow.kind)
+    usual = Sampler.for_kind(flow.kind, flow.transport.interpolant)
     if flow.kind != "field":
         return usual
     steps = usual.grid.steps
@@ -94,10 +135,12 @@ def default_sampler(flow: Flow) -> Sampler:
         Sampler(last, TimeGrid(steps, 1e-3, 1.0)),
         Sampler(usual.solver, TimeGrid(steps, 1e-3, 1 - 1e-3)),
     ]
+    training_only = flow.transport.source.needs_x1
     for sampler in choices:
         with contextlib.suppress(InputError):
-            rehearse(flow, sampler)
+            rehearse(flow, replace(sampler, source=Gaussian()) if training_only else sampler)
             return sampler
+    rehearse(flow, usual)  # says why
     return usual
 
 
@@ -106,4 +149,6 @@ def _like(network: Any, kind: Kind) -> nn.Module:
     if isinstance(network, Prediction):
         worn = network.interpolant, network.source, network.data_std
         return Prediction(still, network.kind, *worn)  # pyright: ignore[reportArgumentType]
+    if isinstance(network, EtaScore):
+        return EtaScore(still, network.interpolant)  # pyright: ignore[reportArgumentType]
     return still

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from advect.broadcasting import as_time
+from advect.errors import InputError
 from advect.interpolants import StochasticInterpolant
 from advect.networks.base import Network
 from advect.parts import ModulePart
@@ -22,11 +23,19 @@ class EtaScore(ModulePart):
         network: The network that predicts eta; its `spec` is this field's.
         interpolant: The path it is trained on.
 
+    Raises:
+        InputError: If the path has no latent.
+
     Source: arXiv 2303.08797, section 2.3 and remark on the parameterisation by eta; its code has the other sign.
     """
 
     def __init__(self, network: Network, interpolant: StochasticInterpolant) -> None:
         super().__init__()
+        if not isinstance(interpolant, StochasticInterpolant):
+            raise InputError(
+                f"the path is {type(interpolant).__name__}, which has no latent z, so eta = E[z|x] is not defined: "
+                "take StochasticInterpolant"
+            )
         self.network, self.interpolant = network, interpolant
         self.spec = network.spec
 

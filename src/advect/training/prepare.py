@@ -21,7 +21,7 @@ from advect.files import hash_tensors
 from advect.flow import Flow
 from advect.objectives import FlowMatching, Networks, Objective
 from advect.randomness import generator
-from advect.rehearsal import default_sampler, rehearse
+from advect.rehearsal import default_sampler, rehearse, rehearse_loss
 from advect.sampler import Sampler
 from advect.training.inputs import (
     as_conditions,
@@ -111,7 +111,9 @@ def prepare(
         )
     for role, net in networks.items():
         _try(role, net, codec, few, two_times=_kind(objective, role).endswith("map"))
-    _try_loss(objective, Networks(networks["model"], networks["model"], {**networks, **frozen}, transport), codec, few)
+    nets = Networks(networks["model"], networks["model"], {**networks, **frozen}, transport)
+    _try_loss(objective, nets, codec, few)
+    _rehearse_loss(objective, nets, codec, data, conditions)
     others = {role: net for role, net in networks.items() if role != "model"}
     shape = codec.latent_shape(data.shape)
     flow = Flow(networks["model"], transport, codec, conditions, sampler, shape, others)
@@ -216,3 +218,17 @@ def _try_loss(objective: Objective, nets: Networks, codec: Codec, few: Batch) ->
     # only what it refuses: networks still lie where they came from, and an error of another kind has its own traceback
     with at_rest(modules), torch.random.fork_rng([]), contextlib.suppress(RuntimeError, TypeError, IndexError):
         copy.deepcopy(objective)(nets, batch, generator(0, "try"))
+
+
+def _rehearse_loss(objective: Objective, nets: Networks, codec: Codec, data: Data, conditions: Conditions) -> None:
+    """A loss of many samples by networks that stand still: whether it is finite wherever the objective looks."""
+    batch = data.batch("train", torch.arange(min(8, data.size("train"))))
+    rows = max(2, min(64, 2**22 // batch.x1[0].numel()))  # enough that every time is drawn, and little memory
+    batch = batch.select(torch.arange(rows) % len(batch))
+    batch = batch.replace(
+        x1=codec.encode(batch.x1),
+        x0=None if batch.x0 is None else codec.encode(batch.x0),
+        cond={item.name: batch.cond[item.name] for item in conditions.items},
+    )
+    with torch.random.fork_rng([]), contextlib.suppress(RuntimeError, TypeError, IndexError, AttributeError):
+        rehearse_loss(objective, nets, batch)
