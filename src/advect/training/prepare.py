@@ -15,6 +15,7 @@ from advect.batch import Batch
 from advect.codecs import Codec, Identity
 from advect.conditions import Conditions
 from advect.couplings import Independent, Paired
+from advect.data.base import Data
 from advect.errors import InputError
 from advect.fields import kind_of
 from advect.files import hash_tensors
