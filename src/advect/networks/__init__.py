@@ -7,6 +7,7 @@ from advect.networks.dit import DiT
 from advect.networks.eta_score import EtaScore
 from advect.networks.heads import AdaLNHead, Head, PlainHead
 from advect.networks.kernels import DiTKernel, FieldKernel, Kernel, MLPKernel
+from advect.networks.lora import LoRA
 from advect.networks.mlp import MLP
 from advect.networks.prediction import BoundPrediction, Prediction
 from advect.networks.unet import UNet
@@ -22,6 +23,7 @@ __all__ = [
     "Head",
     "HistoryKernel",
     "Kernel",
+    "LoRA",
     "MLPKernel",
     "NetSpec",
     "Network",
