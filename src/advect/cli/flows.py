@@ -74,7 +74,7 @@ class Sampling:
     guidance: Guidance | list[Guidance] | None = None
     weak: str | None = None
     source: Source | None = None
-    fitted: list[str] = field(default_factory=list)
+    fitted: list[str] | str = field(default_factory=list)
     cond: dict[str, str | int | float | list[float]] = field(default_factory=dict)
     seed: int = 0
     batch_size: int = 256
@@ -91,7 +91,8 @@ class Sampling:
             "guidance": (rules,) if isinstance(rules, Guidance) else rules,
             "source": self.source,
         }
-        return given | {seat: part for name in self.fitted for seat, part in _seated(flow, name, given)}
+        names = [self.fitted] if isinstance(self.fitted, str) else self.fitted
+        return given | {seat: part for name in names for seat, part in _seated(flow, name, given)}
 
     def options(self, flow: Flow) -> dict[str, Any]:
         """Keyword arguments of :meth:`Flow.sample`, conditions apart."""
