@@ -1,0 +1,48 @@
+"""Gibbs weights through the command line: what is refused before a folder is made, and the search for their scale."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+WEIGHTS = ["--transport", "Transport", "--transport.coupling", "GibbsWeights"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--transport.coupling.eps", "0.05"], "eps is 0.05, where the effective sample size is"),
+        (["--transport.coupling.eps", "0.05"], "take the elbow of the tilt variance, eps=1."),
+        (["--transport.coupling.eps", "-1"], "eps is -1.0: the scale of the weights is above 0"),
+        (["--transport.coupling.eps", "1", "--transport.coupling.kappa", "1"], "give one of them"),
+        (["--transport.coupling.cost", "cube"], "choose from norm, squared"),
+        (["--transport.coupling.normalise", "softmax"], "choose from fixed, batch"),
+        (["--transport.coupling.clip", "2"], "clip is 2.0: give a quantile of the weights between 0 and 1"),
+        (["--transport.coupling.epsilon", "1"], "GibbsWeights has no argument 'epsilon'"),
+    ],
+)
+def test_weights_that_would_waste_a_training_are_refused_before_it(cli, recipe, options, sentence):
+    assert sentence in cli.refusal("train", recipe, "--folder", "out", *WEIGHTS, *options)
+    assert os.listdir(".") == ["tiny.yaml"]
+
+
+def test_a_weighted_training_logs_its_effective_sample_size_and_its_flow_has_no_score(cli, recipe):
+    assert cli("train", recipe, "--folder", "out", "--quiet", *WEIGHTS, "--transport.coupling.eps", "1.5")[0] == 0
+    rows = [json.loads(line) for line in Path("out/log.jsonl").read_text().splitlines()]
+    assert all(0.3 < row["weight_ess"] < 1 for row in rows)
+    assert "GibbsWeights ties x0 to x1, so the velocity gives no score" in cli.refusal(
+        "sample", "out", "-n", "2", "--solver", "EulerMaruyama"
+    )
+
+
+def test_the_scale_is_found_on_data_alone(cli):
+    code, out, _ = cli("calibrate", "--fit", "FitGibbsScale", "--data", "Digits", "-n", "500", "-o", "scale.json")
+    assert code == 0
+    assert "interaction share" in out
+    assert "<- elbow" in out
+    assert json.loads(Path("scale.json").read_text())["init_args"]["eps"] == pytest.approx(1.45, abs=0.4)
+    assert "data is missing" in cli.refusal("calibrate", "--fit", "FitGibbsScale")
+    assert "cost" in cli.refusal("calibrate", "--fit", "FitGibbsScale", "--fit.cost", "cube", "--data", "Digits")
