@@ -10,7 +10,7 @@ Convention: t=0 is the source, t=1 the data, v = dx/dt, batch first.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -62,6 +62,18 @@ class Run:
     def nfe(self) -> int:
         """Network calls of all roles together."""
         return sum(self.calls.values())
+
+
+def calls_text(calls: Mapping[str, int], each: str = "") -> str:
+    """Network calls by role in words: "4 network calls", or "68 network calls (4 backbone, 64 head)".
+
+    Args:
+        calls: The number by role.
+        each: What follows the number, such as " each".
+    """
+    total = sum(calls.values())
+    roles = ", ".join(f"{number} {role}" for role, number in calls.items())
+    return f"{total} network call{'' if total == 1 else 's'}{each}" + (f" ({roles})" if len(calls) > 1 else "")
 
 
 @runtime_checkable

@@ -16,6 +16,7 @@ from advect.cli.parsing import instantiate, new_parser, parse
 from advect.cli.run_report import conditions_like, held_out, metrics_for
 from advect.data import Arrays, Data, ImageFolder
 from advect.errors import InputError
+from advect.fields import calls_text
 from advect.files import write_json
 from advect.flow import Flow
 from advect.metrics import Metric
@@ -86,6 +87,8 @@ def run(arguments: Sequence[str]) -> int:
     write_json(out, result)
     for figure in result["metrics"]:
         print(line(figure))
+    if len(result.get("calls_by_role", {})) > 1:
+        print(calls_text(result["calls_by_role"], " each"))
     print(f"written to {out}")
     return 0
 

@@ -15,7 +15,7 @@ from advect.cli.parsing import instantiate, new_parser, parse
 from advect.cli.progress import Progress
 from advect.cli.shards import Crew, Parts
 from advect.errors import InputError
-from advect.fields import Run
+from advect.fields import Run, calls_text
 from advect.files import read_json, write_json
 from advect.flow import Flow
 from advect.report import save_each, save_png
@@ -71,7 +71,7 @@ def run(arguments: Sequence[str]) -> int:
                 "seconds": round(seconds, 3),
             },
         )
-        print(f"{given.count} samples in {seconds:.1f} s, {counts.nfe} network calls each: {out}")
+        print(f"{given.count} samples in {seconds:.1f} s, {calls_text(counts.calls, ' each')}: {out}")
     return 0
 
 

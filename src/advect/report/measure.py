@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from advect.batch import Batch
 from advect.errors import InputError
 from advect.fields import Run, bind
 from advect.flow import Flow
+from advect.interpolants import ChainProcess
 from advect.metrics import Estimate, Metric
 from advect.sampler import Sampler
 from advect.solvers import Euler
@@ -25,11 +26,12 @@ class Quality:
     """One sampler of one flow, measured.
 
     Attributes:
-        calls: Network calls per trajectory, counted.
+        calls: Network calls per trajectory, counted, of all roles together.
         seconds: Wall time for all samples.
         estimates: Figures by name.
         samples: The samples that were measured, data units.
         sampler: What drew them.
+        roles: The calls by role, such as "backbone" and "head" of a transition kernel.
     """
 
     calls: int
@@ -37,11 +39,13 @@ class Quality:
     estimates: dict[str, Estimate]
     samples: Tensor
     sampler: Sampler
+    roles: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON: all but the samples."""
         return {
             "calls": self.calls,
+            "calls_by_role": self.roles,
             "seconds": round(self.seconds, 4),
             "n": len(self.samples),
             "sampler": f"{self.sampler.solver}, {self.sampler.grid}",
@@ -53,9 +57,20 @@ def with_calls(flow: Flow, calls: int) -> Sampler:
     """The flow's sampler with as many steps as spend exactly `calls` network calls; where none do, Euler's rule.
 
     Euler's rule also where the calls would make one single step of a rule of several stages, which is worse.
+
+    Of a transition kernel it is the backbone's calls that are meant, at most so many, and those of the head come on
+    top; a chain that was trained at fixed times keeps its sampler.
     """
     if calls < 1:
         raise InputError(f"calls is {calls}: a sampler makes at least 1 network call")
+    if flow.kind == "kernel":
+        if isinstance(flow.transport.interpolant, ChainProcess) and flow.transport.interpolant.times is not None:
+            return flow.sampler
+        steps = max(1, calls // getattr(flow.network, "rounds", 1))
+        try:
+            return flow.sampler.but(steps=steps)
+        except InputError:  # a grid of a fixed number of steps
+            return replace(flow.sampler, grid=TimeGrid(steps))
     low, high = 1, calls
     while low < high:  # the fewest steps that make at least so many calls
         middle = (low + high) // 2
@@ -127,11 +142,17 @@ def measure(
         seconds = min(seconds, draw()[0], draw()[0])
     fake = Batch(samples, {name: torch.as_tensor(value).expand(n) for name, value in cond.items()})
     estimates = [metric(fake, real, other_real=other_real) for metric in metrics]
-    return Quality(run.nfe, seconds, {estimate.name: estimate for estimate in estimates}, samples, sampler)
+    figures = {estimate.name: estimate for estimate in estimates}
+    return Quality(run.nfe, seconds, figures, samples, sampler, dict(run.calls))
 
 
 def measure_calls(
     flow: Flow, calls: Sequence[int], metrics: Sequence[Metric], real: Batch, **options: Any
 ) -> list[Quality]:
-    """:func:`measure` for several numbers of network calls."""
-    return [measure(flow, metrics, real, sampler=with_calls(flow, number), **options) for number in calls]
+    """:func:`measure` for several numbers of network calls; a kernel's that come to the same sampler once."""
+    samplers: list[Sampler] = []
+    for number in calls:
+        sampler = with_calls(flow, number)
+        if flow.kind != "kernel" or sampler not in samplers:
+            samplers.append(sampler)
+    return [measure(flow, metrics, real, sampler=sampler, **options) for sampler in samplers]

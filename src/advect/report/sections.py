@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from advect.fields import calls_text
 from advect.flow import Flow
 from advect.metrics import Estimate, nearest
 from advect.report.figures import Dot, cloud_plot, loss_plot, plot, quality_plot, time_bin_plot, trajectory_plot
@@ -66,7 +67,7 @@ def quality_items(series: Mapping[str, Sequence[Quality]], shown: int = 40) -> l
     items: list[Html] = []
     for name, found in series.items():
         items.append(heading(name))
-        items.append(columns(*(show(q.samples[:shown], _calls(q.calls), 10 if shown > 30 else 5) for q in found)))
+        items.append(columns(*(show(q.samples[:shown], _calls(q), 10 if shown > 30 else 5) for q in found)))
     names = list(dict.fromkeys(metric for found in series.values() for q in found for metric in q.estimates))
     for metric in names:
         first = next(q.estimates[metric] for found in series.values() for q in found if metric in q.estimates)
@@ -86,7 +87,15 @@ def quality_items(series: Mapping[str, Sequence[Quality]], shown: int = 40) -> l
 def quality_table(series: Mapping[str, Sequence[Quality]]) -> Html:
     """All figures with interval, floor and N."""
     rows = [
-        [name, q.calls, float(f"{q.seconds:.2g}"), estimate.name, _interval(estimate), _floor(estimate), estimate.n]
+        [
+            name,
+            calls_text(q.roles) if len(q.roles) > 1 else q.calls,
+            float(f"{q.seconds:.2g}"),
+            estimate.name,
+            _interval(estimate),
+            _floor(estimate),
+            estimate.n,
+        ]
         for name, found in series.items()
         for q in found
         for estimate in q.estimates.values()
@@ -107,7 +116,8 @@ def trajectory_items(
         seed: Seed of the starts.
         cond: Conditions, n each or one for all.
     """
-    run = flow.sample(n, seed=seed, steps=steps, record=True, **cond)
+    many = {} if flow.kind == "kernel" else {"steps": steps}  # a chain may have been trained at a few times alone
+    run = flow.sample(n, seed=seed, record=True, **many, **cond)
     with torch.no_grad():
         encoded = flow.codec.encode(data[:1000].to(flow.device)).cpu()
     plane = "" if data.flatten(1).shape[1] == 2 else ", on the two principal axes of the data"
@@ -149,8 +159,8 @@ def _snapshot(path: Path) -> Html:
     return picture(data, path.stem, path.stem.replace("-", " "), width=width * max(1, round(240 / width)), pixels=True)
 
 
-def _calls(number: int) -> str:
-    return f"{number} network call{'' if number == 1 else 's'}"
+def _calls(q: Quality) -> str:
+    return calls_text(q.roles or {"model": q.calls})
 
 
 def _dot(q: Quality, metric: str, xlabel: str) -> Dot:
