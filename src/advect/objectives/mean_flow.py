@@ -8,7 +8,7 @@ The start moves along the trajectory and the end stays: the tangents of (x, r, t
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import torch
@@ -37,14 +37,16 @@ class MeanFlow(AverageVelocity):
     Args:
         pairs: Start and end of the jumps; None for the ImageNet recipe, sorted logit-normal times and three quarters
             with r = t.
-        derivative: "jvp", exact, in forward mode; or "differences", two calls at x and r moved by 5e-3 both ways (in
-            float32): less memory, and it needs nothing of the network.
+        derivative: "jvp", exact, in forward mode; or "differences", two calls at x and r moved by `step` both ways:
+            less memory, and it needs nothing of the network.
         velocity: What v is: "data" (x1 - x0 on the straight path) or "teacher", a field of that role.
         norm: Weight per sample; None for the plain mean squared error.
         guidance: Guidance inside v, so that sampling needs none. Samples whose conditions were dropped have plain v.
+        step: Step of "differences", above 0. 1e-3 is within 0.2 % of the exact derivative for fresh U-Nets and
+            transformers, whose time embeddings reach 100 rad; the published 5e-3 is 3 to 4 % off for them.
 
     Raises:
-        InputError: If an argument is unknown.
+        InputError: If an argument is unknown or out of its range.
 
     Source: arXiv 2505.13447, algorithm 1. There noise is at t=1, u and v have the other sign, and the derivative moves
     the time that is called t there, the start. The official code takes boundary samples and dropped labels from the
@@ -60,11 +62,15 @@ class MeanFlow(AverageVelocity):
         velocity: Velocity = "data",
         norm: AdaptiveNorm | None = AdaptiveNorm(),
         guidance: TargetGuidance | None = None,
+        step: float = 1e-3,
     ) -> None:
         super().__init__(SortedPairs(LogitNormal(0.4, 1.0), 0.75) if pairs is None else pairs, velocity, norm, guidance)
         if derivative not in ("jvp", "differences"):
             raise InputError(f"derivative is {derivative!r}: choose jvp or differences")
+        if not step > 0:
+            raise InputError(f"step is {step}: a difference quotient needs a step above 0")
         self.derivative: Derivative = derivative
+        self.step = step
 
     @torch.no_grad()
     def target(
@@ -102,7 +108,7 @@ class MeanFlow(AverageVelocity):
         """d/dr u(x_r, r, t), shape of x; with `masked`, with the dropout masks that the next call will have."""
         with _same_draws(x.device) if masked else contextlib.nullcontext(), _full_precision(x.device):
             if self.derivative == "differences":
-                return _differences(model, x, r, t, v, cond, masked)
+                return _differences(model, x, r, t, v, cond, masked, self.step)
             whole = getattr(model, "dynamo_ctx", None)  # a compiled network: compile its derivative likewise
             if whole is None:
                 return _forward_mode(model, x, r, t, v, cond)
@@ -126,12 +132,14 @@ def _differences(
     v: Tensor,
     cond: dict[str, Tensor],
     masked: bool,
+    step: float,
 ) -> Tensor:
     def u(x: Tensor, r: Tensor, t: Tensor) -> Tensor:
         with _same_draws(x.device) if masked else contextlib.nullcontext():  # both ends of the difference
             return model(x, r, t, **cond)
 
-    return central_difference(u, (x, r, t), (v, torch.ones_like(r), torch.zeros_like(t)))
+    with _all_digits(x.device):
+        return central_difference(u, (x, r, t), (v, torch.ones_like(r), torch.zeros_like(t)), step)
 
 
 def has_dropout(model: Callable[..., Any]) -> bool:
@@ -150,3 +158,17 @@ def _full_precision(device: torch.device) -> contextlib.AbstractContextManager[A
     """Derivatives are not taken in half precision: autocast is off."""
     on = torch.is_autocast_enabled(device.type) if device.type != "meta" else False
     return torch.autocast(device.type, enabled=False) if on else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _all_digits(device: torch.device) -> Iterator[None]:
+    """A difference is divided by a small step: the ten bits of TF32, a default of convolutions on GPUs, are too few."""
+    if device.type != "cuda":
+        yield
+        return
+    kept = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = kept
