@@ -59,6 +59,11 @@ def test_fact_01_radii_of_the_sphere_are_those_of_the_gaussian():
     assert float(x.std()) == pytest.approx(float(y.std()), rel=0.03)
     fixed = ChiSphere(Gaussian(3.0), "mean", 0.5).sample((100, 48), None, seeded()).norm(dim=1)
     torch.testing.assert_close(fixed, torch.full_like(fixed, 0.5 * chi_mean(48)))
+    wide = ChiSphere(dimension=3072)  # in the plane, the radii of pictures
+    radii = wide.sample((4000, 2), None, seeded()).norm(dim=1)
+    assert float(radii.mean()) == pytest.approx(chi_mean(3072), rel=1e-3)
+    assert float(radii.std()) == pytest.approx(math.sqrt(0.5), rel=0.05)
+    assert wide.gaussian is None
 
 
 def test_fact_02_pruning_keeps_norms_and_accepts_what_it_should():

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from advect.errors import InputError
 from advect.parts import ModulePart
-from advect.randomness import randn
+from advect.randomness import gamma
 from advect.sources.base import Source
 from advect.sources.gaussian import Gaussian
 from advect.sources.norm_aligned import chi_mean
@@ -27,20 +27,27 @@ class ChiSphere(ModulePart, Source):
         source: Who gives the direction; a Gaussian by default.
         radius: "chi" for the law of the norm of N(0, I_d), "mean" for its mean.
         scale: Factor of the radius, above 0.
+        dimension: d of the radius, None for the number of coordinates: in the plane, the radii of another space.
 
     Source: Lee, Kim, Lee, TMLR 2025 (`ChiSphere`, `X0_Norm`), whose code holds the mean of chi_3072 as a number.
     """
 
     def __init__(
-        self, source: Source | None = None, radius: Literal["chi", "mean"] = "chi", scale: float = 1.0
+        self,
+        source: Source | None = None,
+        radius: Literal["chi", "mean"] = "chi",
+        scale: float = 1.0,
+        dimension: int | None = None,
     ) -> None:
         super().__init__()
         if radius not in ("chi", "mean"):
             raise InputError(f"radius is {radius!r}: choose 'chi' or 'mean'")
         if not scale > 0:
             raise InputError(f"scale is {scale}: the factor of the radius is above 0")
+        if dimension is not None and dimension < 1:
+            raise InputError(f"dimension is {dimension}: the radius belongs to a space of 1 dimension or more")
         self.source: Source = Gaussian() if source is None else source
-        self.radius, self.scale = radius, float(scale)
+        self.radius, self.scale, self.dimension = radius, float(scale), dimension
 
     def sample(
         self,
@@ -56,14 +63,17 @@ class ChiSphere(ModulePart, Source):
         x0 = self.source.sample(shape, cond, generator, rows=rows, x1=x1, dtype=dtype, device=device)
         norm = _norms(x0)
         if self.radius == "mean":
-            return x0 * (self.scale * chi_mean(x0[0].numel()) / norm)
-        # the norm of a second Gaussian: chi-distributed, and drawn sample by sample
-        return x0 * (self.scale * _norms(randn(shape, generator, dtype=dtype, device=device)).to(x0) / norm)
+            return x0 * (self.scale * chi_mean(self.dimension or x0[0].numel()) / norm)
+        where = x0.device if generator is None else None
+        chi = (2 * gamma((self.dimension or x0[0].numel()) / 2, (shape[0],), generator, device=where)).sqrt()
+        return x0 * (self.scale * chi.to(x0).reshape(norm.shape) / norm)
 
     @property
     def gaussian(self) -> tuple[float, float] | None:
         inner = self.source.gaussian
-        return (0.0, self.scale) if self.radius == "chi" and inner is not None and inner[0] == 0.0 else None
+        if self.radius != "chi" or self.dimension is not None or inner is None or inner[0] != 0.0:
+            return None
+        return 0.0, self.scale
 
     @property
     def fitted(self) -> bool:
