@@ -13,6 +13,7 @@ from advect.data.base import Data
 from advect.data.pair_writer import PairWriter
 from advect.data.segments import StoredSegments
 from advect.distillation import straight_transport
+from advect.errors import InputError
 from advect.flow import Flow
 from advect.guidance import Guidance
 from advect.parts import config_of
@@ -29,6 +30,7 @@ def make_segments(
     folder: str | Path,
     *,
     several: Sequence[int] = (),
+    nodes: Sequence[int] = (),
     guidance: tuple[Guidance, ...] | None = None,
     data: Data | None = None,
     cond: Mapping[str, Tensor] | None = None,
@@ -51,6 +53,7 @@ def make_segments(
         n: Number of trajectories; each gives as many segments as the grid has steps.
         folder: Where they are kept.
         several: Further numbers of steps whose grids are stored too.
+        nodes: Further node numbers that are stored, such as those of even steps.
         guidance: Rules of the teacher; None for those of its sampler.
         data: Where the conditions come from, and x0 if its batches bring one; trajectory i takes sample i, counted
             round.
@@ -68,7 +71,9 @@ def make_segments(
     rules = flow.sampler.guidance if guidance is None else guidance
     Sampler(Euler(), grid, None, rules).check(flow.kind, flow.weights_hash)
     fine, last = grid.nodes.tolist(), grid.fine
-    nodes = sorted({0, last, *grid.path(), *(node for k in several for node in grid.with_steps(k).path())})
+    kept_nodes = sorted({0, last, *grid.path(), *nodes, *(i for k in several for i in grid.with_steps(k).path())})
+    if not 0 <= kept_nodes[0] <= kept_nodes[-1] <= last:
+        raise InputError(f"nodes is {list(nodes)}: the fine grid has the nodes 0 to {last}")
     transport = straight_transport(flow.transport, grid.times())
     assert transport.score_refusal is not None
     writer = PairWriter(
@@ -83,7 +88,7 @@ def make_segments(
             "kind": "segments",
             "teacher": flow.weights_hash(),
             "path": grid.path(),
-            "nodes": nodes,
+            "nodes": kept_nodes,
             "times": fine,
             "guidance": config_of(rules),
             "drawn_from": seed,
@@ -100,7 +105,7 @@ def make_segments(
             index = torch.arange(start, min(start + batch_size, numbers.stop))
             x0, given = starts(flow, index, seed, data, cond, True)
             options: dict[str, Any] = dict(given)
-            kept = _Nodes(start_state(x0, fine[0], path), nodes)
+            kept = _Nodes(start_state(x0, fine[0], path), kept_nodes)
             states.sample(
                 len(index),
                 batch_size=batch_size,
