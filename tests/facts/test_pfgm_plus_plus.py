@@ -142,7 +142,7 @@ def test_fact_07_no_sampler_that_needs_a_score(solver):
     flow = Flow(lambda x, t: -x, transport, shape=(N,))
     with pytest.raises(InputError, match=f"{type(solver).__name__} needs a score, but {sentence}: take an ODE solver"):
         flow.sample(2, seed=0, solver=solver)
-    with pytest.raises(InputError, match="needs a Gaussian source|needs a score"):  # also without a Flow
+    with pytest.raises(InputError, match=r"needs a Gaussian source"):  # also without a Flow
         solver(lambda x, t: -x, X, 4, context=Context(Linear(), StudentT(D)))
 
 
