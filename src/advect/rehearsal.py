@@ -84,7 +84,7 @@ def rehearse(flow: Flow, sampler: Sampler | None = None) -> None:
         InputError: Whatever a part refuses, or a solver that leaves the finite numbers on this path.
     """
     sampler = flow.sampler if sampler is None else sampler
-    sampler.check(flow.kind, flow.weights_hash)
+    flow.check(sampler)
     if flow.kind == "kernel":  # nothing to convert, but a chain may have been trained at some times alone
         path = flow.transport.interpolant
         sampler.solver.check(flow.context())
