@@ -12,6 +12,7 @@ COMMANDS = {
     "train": "train or distil from a recipe; resumes by itself",
     "sample": "draw samples from a trained flow, with any solver, grid and guidance",
     "evaluate": "measure a flow's samples against real data, with confidence intervals",
+    "restore": "restore degraded pictures with a trained flow as prior: inpainting, super-resolution, deblurring",
     "compare": "several flows side by side: quality against network calls and seconds, on one page",
     "calibrate": "run a flow to find numbers (a grid, pruned axes, weights), and keep them beside it",
     "systems": "the published systems: what each is for, which parts make it, its measured claims",

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from advect.errors import InputError
 from advect.inverse.base import InverseMethod, Problem, squared
+from advect.inverse.lbfgs import minimise
 from advect.solvers import Context, Euler
 from advect.times import Reversed, TimeGrid
 
@@ -18,15 +19,14 @@ from advect.times import Reversed, TimeGrid
 class DFlow(InverseMethod):
     r"""min over x0 of ||A D Psi(x0) - y||^2 + decay (||x0||^2 / 2 - (d - 1) log ||x0||), Psi some Euler steps.
 
-    It starts at sqrt(keep) Psi^-1(B y) + sqrt(1 - keep) eps and is solved by L-BFGS. The samples of a batch share its
-    line search, whose target is the sum over them. Every evaluation runs the network `steps` times forwards and
-    backwards: the most expensive method here by far.
+    It starts at sqrt(keep) Psi^-1(B y) + sqrt(1 - keep) eps and is solved by L-BFGS, each sample with a history and a
+    step length of its own. Every evaluation runs the network `steps` times forwards and backwards: the most expensive
+    method here by far.
 
     Args:
         decay: Weight of the source's density of the length of x0.
         steps: Euler steps of Psi.
-        iterations: L-BFGS iterations; published 20 outer times 20 inner ones.
-        evaluations: Most evaluations of the target; None for 1.25 per iteration.
+        iterations: L-BFGS iterations, one evaluation or more each; published 20 outer times 20 inner ones.
         keep: Share of the inverted measurement in the start, in [0, 1].
 
     Source: arXiv 2402.14017, section 4.
@@ -35,7 +35,6 @@ class DFlow(InverseMethod):
     decay: float = 0.01
     steps: int = 6
     iterations: int = 400
-    evaluations: int | None = None
     keep: float = 0.1
 
     def __post_init__(self) -> None:
@@ -48,27 +47,18 @@ class DFlow(InverseMethod):
     def solve(self, problem: Problem) -> Tensor:
         grid, context = TimeGrid(self.steps), Context(problem.interpolant)
         inverse = Euler()(problem.field, problem.start(), Reversed(grid), problem.run, context=context)
-        x0 = (math.sqrt(self.keep) * inverse + math.sqrt(1 - self.keep) * problem.noise()).detach().requires_grad_()
-        search = torch.optim.LBFGS(
-            [x0],
-            max_iter=self.iterations,
-            max_eval=self.evaluations,
-            history_size=20,
-            tolerance_grad=0.0,
-            tolerance_change=0.0,
-            line_search_fn="strong_wolfe",
-        )
+        x0 = math.sqrt(self.keep) * inverse + math.sqrt(1 - self.keep) * problem.noise()
 
         def flow(start: Tensor) -> Tensor:
             return Euler()(problem.field, start, grid, problem.run, context=context)
 
-        def target() -> Tensor:
+        def target(point: Tensor) -> tuple[Tensor, Tensor]:
             with torch.enable_grad():
-                size = (x0 / problem.std).flatten(1).square().sum(1)
-                density = 0.5 * size - 0.5 * (x0[0].numel() - 1) * size.log()
-                loss = (squared(problem.residual(flow(x0))) + self.decay * density).sum()
-                x0.grad = torch.autograd.grad(loss, x0)[0]  # the weights of the network get none
-            return loss.detach()
+                leaf = point.detach().requires_grad_()
+                size = (leaf / problem.std).flatten(1).square().sum(1)
+                density = 0.5 * size - 0.5 * (leaf[0].numel() - 1) * size.log()
+                loss = squared(problem.residual(flow(leaf))) + self.decay * density
+                # with respect to the leaf alone: the weights of the network get no gradient
+                return loss.detach(), torch.autograd.grad(loss.sum(), leaf)[0]
 
-        search.step(target)
-        return flow(x0.detach())
+        return flow(minimise(target, x0, self.iterations))

@@ -6,11 +6,14 @@ from advect.metrics.judged import ClassAccuracy
 from advect.metrics.neighbours import NearestTraining, Precision, Recall, inside, nearest
 from advect.metrics.pareto import Front, FrontComparison, Point, compare_fronts, pareto_front
 from advect.metrics.quadratic import MMD, EnergyDistance, KernelDistance, energy_distance, kernel_distance, mmd
+from advect.metrics.restoration import psnr, ssim
+from advect.metrics.shift_tolerant import STLPIPS
 from advect.metrics.trajectories import bits_per_dimension, straightness
 from advect.metrics.wasserstein import ExactW2, SlicedW2, exact_w2, sliced_w2
 
 __all__ = [
     "MMD",
+    "STLPIPS",
     "ClassAccuracy",
     "EnergyDistance",
     "Estimate",
@@ -36,6 +39,8 @@ __all__ = [
     "mmd",
     "nearest",
     "pareto_front",
+    "psnr",
     "sliced_w2",
+    "ssim",
     "straightness",
 ]
