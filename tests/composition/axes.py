@@ -26,7 +26,7 @@ from advect.interpolants import (
     StochasticInterpolant,
     SubVP,
 )
-from advect.networks import MLP, DiT, DiTKernel, HistoryKernel, MLPKernel, PrefixKernel, UNet
+from advect.networks import MLP, AdaLNHead, DiT, DiTKernel, HistoryKernel, MLPKernel, PrefixKernel, UNet
 from advect.objectives import (
     ARTM,
     DTM,
@@ -146,9 +146,9 @@ AXES: dict[str, dict[str, Callable[..., Any] | None]] = {
         "UNet": small(UNet, width=8, multipliers=(1, 2), blocks=1, attention=()),
         "DiT": small(DiT, depth=1, width=16, heads=2, patch=2),
         "MLPKernel": small(MLPKernel, hidden=(8,), patch=2),
-        "DiTKernel": small(DiTKernel, depth=1, width=16, heads=2, patch=2),
-        "PrefixKernel": small(PrefixKernel, depth=1, width=16, heads=2, patch=2),
-        "HistoryKernel": small(HistoryKernel, depth=1, width=16, heads=2, patch=2),
+        "DiTKernel": small(DiTKernel, depth=1, width=16, heads=2, patch=2, head=AdaLNHead(1, 16)),
+        "PrefixKernel": small(PrefixKernel, depth=1, width=16, heads=2, patch=2, head=AdaLNHead(1, 16)),
+        "HistoryKernel": small(HistoryKernel, depth=1, width=16, heads=2, patch=2, head=AdaLNHead(1, 16)),
     },
     "guidance": {
         "none": None,

@@ -130,14 +130,15 @@ def run(row: Row) -> Outcome:
             flow.compare_with(copy.deepcopy(flow)).field(guidance=(rule,))
         except InputError as error:
             return Outcome(row, str(error))
-    first, again = _sampled(flow, row), _sampled(flow, row)
+    first, again = sampled(flow, row), sampled(flow, row)
     assert first.shape == (COUNT, *shape_of(row)), row
     assert bool(torch.isfinite(first).all()), row
     assert torch.equal(first, again), row
     return Outcome(row)
 
 
-def _sampled(flow: Flow, row: Row) -> torch.Tensor:
+def sampled(flow: Flow, row: Row) -> torch.Tensor:
+    """A few seeded samples, as the row has it."""
     short = row["solver"] == "as trained" and isinstance(flow.sampler.grid, TimeGrid)
     more: dict[str, Any] = {"steps": 3} if short else {}
     rule = made("guidance", row["guidance"])

@@ -66,7 +66,7 @@ def test_pairs_are_as_the_page_says(first, second, record_property):
 
 @pytest.mark.parametrize("part", range(4))
 def test_rows_of_pairs_that_run(part, record_property):
-    """Every pair again, in company that no pair speaks against: the few that are still refused are conflicts of three."""
+    """Every pair again, in company that no pair speaks against: the few still refused are conflicts of three."""
     rows = covering({seat: list(members) for seat, members in AXES.items()}, refused_pairs(stored()))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
