@@ -150,3 +150,18 @@ def _samples(path) -> torch.Tensor:
     import numpy as np
 
     return torch.from_numpy(np.load(path)["x1"])
+
+
+def test_the_recipes_are_valid_as_far_as_their_data(cli, tmp_path):
+    import numpy as np
+
+    code, out, _ = cli("train", "raag", "--dry-run")
+    assert code == 0
+    assert "RAAG" in out
+    assert "imagenet/latents.npz does not exist" in cli.refusal("train", "raag-full", "--dry-run")
+    small = np.zeros((40, 4, 32, 32), np.float32)
+    np.savez(tmp_path / "latents.npz", x1=small, label=np.arange(40) % 4)
+    given = ("--data.path", "latents.npz", "--network.size", "XXS")
+    code, out, _ = cli("train", "raag-full", "--dry-run", *given)
+    assert code == 0
+    assert "state: (4, 32, 32)" in out

@@ -71,7 +71,10 @@ KNOWN: dict[str, tuple[Guidance | None, tuple[tuple[float, float, float, float],
 }
 
 ON_MIXTURE = "2000 samples of a 16-D mixture, model with 40 % wrong labels"
-ON_DIGITS = "1000 digits, flow on half of the training pictures with 20 % wrong labels, accuracy by a classifier of the other half"
+ON_DIGITS = (
+    "1000 digits, flow on half of the training pictures with 20 % wrong labels, accuracy by a classifier of the other "
+    "half"
+)
 ED_MIXTURE = (
     f"energy distance to the data at equal class accuracy, mean over the common range of two fronts, {ON_MIXTURE}"
 )
