@@ -51,12 +51,8 @@ LEVELS = {
 }  # mean and spread of log sigma; EDM: -1.2, 1.2
 ALPHAS = (0.0, 0.1, 0.2, 0.4)
 BITS, STEPS = (4, 5), (9, 5)
-COLUMNS = (
-    *(f"alpha={a:g}" for a in ALPHAS),
-    *(f"{b} bits" for b in BITS),
-    *(f"{s} steps" for s in STEPS),
-    "wrong prior",
-)
+NOISY = tuple(f"alpha={a:g}" for a in ALPHAS)
+COLUMNS = (*NOISY, *(f"{b} bits" for b in BITS), *(f"{s} steps" for s in STEPS), "wrong prior")
 
 # one independent run of another network of that size, 6000 steps; the same columns
 REFERENCE: dict[str, tuple[float | None, ...]] = {
@@ -213,9 +209,7 @@ def experiment(setting: Setting) -> Outcome:
     out.tables.append(Table("digits", title, ("training", *COLUMNS), rows))
     title = f"{classifier.name}, {n} samples against the held-out digits, under added noise"
     out.tables.append(Table("held-out", title, ("training", *NOISY), list(unseen_error.items())))
-    lines = {
-        name: (list(ALPHAS), [v for v in values[: len(ALPHAS)] if v is not None]) for name, values in error.items()
-    }
+    lines = {name: (list(ALPHAS), [v for v in row[: len(ALPHAS)] if v is not None]) for name, row in error.items()}
     out.curves.append(Curves("noise", "Noise before every step", "alpha", "FD, principal axes", lines, log="y"))
     out.pictures.append(Pictures("samples", "18 Heun steps, the same seed", strips))
     share = {name: _share(source) for name, (source, _) in arms.items() if name in STUDENT}
