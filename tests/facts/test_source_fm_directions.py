@@ -59,6 +59,8 @@ def test_fact_09_the_whole_law_on_the_sphere():
     w = VonMisesFisher(kappa, (0.0, 0.0, 2.0)).sample((50_000, 3), None, seeded())[:, 2].double().sort().values
     exact = (torch.exp(kappa * (w - 1)) - math.exp(-2 * kappa)) / (1 - math.exp(-2 * kappa))
     assert float((exact - (torch.arange(50_000) + 0.5) / 50_000).abs().max()) < 1.63 / math.sqrt(50_000)  # 1 %
+    plane = VonMisesFisher(1000.0, (1.0, 3.0)).sample((1_000_000, 2), None, seeded(2))  # in reach of rounding
+    torch.testing.assert_close(plane.norm(dim=1), torch.ones(1_000_000), rtol=0, atol=1e-5)
     around = VonMisesFisher(kappa, (0.0, 0.0, 2.0)).sample((50_000, 3), None, seeded(1))[:, :2]
     assert float(around.mean(0).abs().max()) < 0.01  # no direction across the mean is preferred
 

@@ -62,11 +62,15 @@ def sample_around(mean: Tensor, kappa: float, generator: torch.Generator | None 
         u = rand((len(mu),), generator, dtype=torch.float64, device=mu.device)
         along = (z * mu).sum(1, keepdim=True)
         across = z - along * mu
-        y = 0.5 - 0.5 * (along[:, 0] / torch.linalg.vector_norm(z, dim=1)).double()
-        w = (1 - (1 + b) * y) / (1 - (1 - b) * y)
+        width = torch.linalg.vector_norm(across, dim=1, keepdim=True)
+        # from both legs, so that rounding leaves |s| <= 1; 1 - w^2 as a product, so that it stays above 0
+        leg, length = along[:, 0].double(), torch.hypot(along, width)[:, 0].double()
+        y = 0.5 - 0.5 * leg / length
+        over = 1 - (1 - b) * y
+        w, sine = (1 - (1 + b) * y) / over, math.sqrt(b) * (width[:, 0].double() / length) / over
         kept = kappa * (w - e) + (d - 1) * (torch.log1p(-e * w) - math.log1p(-e * e)) >= u.log()
-        across = across / torch.linalg.vector_norm(across, dim=1, keepdim=True)
-        return w.to(mu)[:, None] * mu + (1 - w * w).sqrt().to(mu)[:, None] * across, kept
+        # a proposal along the mean has no direction across it, and is drawn again
+        return w.to(mu)[:, None] * mu + sine.to(mu)[:, None] * (across / width), kept & (width[:, 0] > 0)
 
     return first_accepted(propose, generator, _ROUNDS)[0]
 
