@@ -97,7 +97,7 @@ def ratio_curve(
     """
     run = Run() if run is None else run
     with torch.no_grad():
-        solver(Guided(model, (_Watch(), *guidance), conditions).bind(run, **cond), x0, grid, run)
+        solver(Guided(model, (_Watch(), *guidance), conditions).bind(run, **dict[str, Any](cond)), x0, grid, run)
     return _curve(run)
 
 
