@@ -209,3 +209,19 @@ def test_refusals():
     ):
         with pytest.raises(InputError, match=match):
             make()
+
+
+def test_every_rule_notes_or_not_and_scales_per_sample_reach_every_row():
+    """A scale per sample is that scale on each sample alone; RAAG makes one of its own for each, and notes it."""
+    w = torch.tensor([0.5, 1.0, 2.0, 3.0, 4.0, 5.0], dtype=torch.float64)
+    for make in (CFG, CFGZeroStar, APG):
+        together = guided(make(w))(X, T)
+        for i in range(6):
+            assert (together[i] - guided(make(float(w[i])))(X, T)[i]).abs().max() < 1e-12
+    run = Run()
+    guided(Interval(RAAG(8.0, 2.0), 0.2, 0.7), run=run)(X, T)
+    guided(Interval(RAAG(8.0, 2.0), 0.5, 0.7), run=run)(X, T)
+    assert [ratio.shape for ratio in run.log["guidance ratio"]] == [(6,)]
+    scale = run.log["guidance scale"][0]
+    assert scale.unique().numel() == 6
+    assert (guided(RAAG(8.0, 2.0))(X, T) - (V_N + scale[:, None] * (V_C - V_N))).abs().max() < 1e-12

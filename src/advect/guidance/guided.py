@@ -42,7 +42,10 @@ class Guided:
         self.interpolant: Interpolant = Linear() if interpolant is None else interpolant
         for rule in self.rules:
             if rule.against == "weak" and weak is None:
-                raise InputError(f"{type(rule).__name__} compares with a weaker model: pass weak=")
+                raise InputError(
+                    f"{type(rule).__name__} compares with a weaker model: pass weak=, give the flow one with "
+                    "compare_with, or name one with --weak on the command line"
+                )
             if rule.acts_on in ("x1", "x0") and not isinstance(self.interpolant, AffineInterpolant):
                 raise InputError(
                     f"{type(rule).__name__} acts on {rule.acts_on}, which the path "
