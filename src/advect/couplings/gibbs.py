@@ -128,7 +128,7 @@ class GibbsWeights(ModulePart, Coupling):
             )
         log_weight = self._capped(self._raw(x0, x1))
         if self.normalise == "fixed":
-            return Pairs(log_weight=log_weight - self.log_mean)
+            return Pairs(log_weight=log_weight.sub_(self.log_mean))
         return Pairs(log_weight=log_weight - (log_weight.logsumexp(0) - math.log(len(log_weight))))
 
     def log_weights(self, x0: Tensor, x1: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ class Loss:
         InputError: If prediction and target differ in shape, which would broadcast silently and wrongly.
     """
 
-    __slots__ = ("_per_sample", "copies", "logs", "prediction", "t", "target", "weight")
+    __slots__ = ("_per_sample", "_weighted", "copies", "logs", "prediction", "t", "target", "weight")
 
     def __init__(
         self,
@@ -56,30 +56,37 @@ class Loss:
         self.prediction, self.target, self.weight, self.t, self.copies = prediction, target, weight, t, copies
         self.logs: dict[str, Tensor] = {} if logs is None else dict(logs)
         self._per_sample = per_sample
+        self._weighted: Tensor | None = None
 
     @property
     def per_sample(self) -> Tensor:
         """Weighted loss per sample, shape (B,)."""
         if self._per_sample is not None:
             return self._per_sample
-        assert self.prediction is not None
-        residual = self.prediction if self.target is None else self.prediction - self.target
-        plain = residual.square().reshape(self.copies, residual.shape[0] // self.copies, -1).mean((0, 2))
-        if self.weight is None:
-            return plain
-        weighted = self.weight * plain
-        if torch.is_grad_enabled():  # what is formed without a gradient is no use to `mean`
-            self._per_sample = weighted
-        return weighted
+        squares = self._squares() if self._weighted is None else self._weighted
+        return squares.reshape(self.copies, squares.shape[0] // self.copies, -1).mean((0, 2))
 
     def mean(self) -> Tensor:
         """The scalar to differentiate; without weights one fused operation, forwards and backwards."""
-        if self._per_sample is not None or self.weight is not None:
-            return self.per_sample.mean()
+        if self._per_sample is not None:
+            return self._per_sample.mean()
         assert self.prediction is not None
+        if self.weight is not None:
+            self._weighted = self._squares()
+            return self._weighted.mean()
         if self.target is None:
             return self.prediction.square().mean()
         return _mean_square(self.prediction, self.target)
+
+    def _squares(self) -> Tensor:
+        """Weighted squared difference of every coordinate, shape of the prediction."""
+        assert self.prediction is not None
+        x, weight = self.prediction, self.weight
+        squares = x.square() if self.target is None else _mean_square(x, self.target, 0)
+        if weight is None:
+            return squares
+        weight = weight if self.copies == 1 else weight.repeat(self.copies)
+        return squares * weight.view(-1, *[1] * (x.ndim - 1))
 
 
 @dataclass
@@ -110,8 +117,9 @@ _plain_transport = Transport()
 @torch.no_grad()
 def _about(weight: Tensor) -> dict[str, Tensor]:
     """Mean of the weights, and their effective sample size (sum w)^2 / sum w^2 as a share of their number."""
-    mean = weight.mean()
-    return {"weight_mean": mean, "weight_ess": mean.square() / weight.square().mean()}
+    variance, mean = torch.var_mean(weight, correction=0)
+    second = mean.square()
+    return {"weight_mean": mean, "weight_ess": second / (second + variance)}
 
 
 class Objective(ModulePart, ABC):
