@@ -86,3 +86,19 @@ def test_training_with_an_aligned_source_keeps_its_scale(cli, recipe, tmp_path):
     assert code == 0, err
     flow = advect.Flow.from_pretrained(next((tmp_path / "out").rglob("flow.json")).parent)
     assert flow.transport.source.gaussian[1] == pytest.approx(0.83, abs=0.1)
+
+
+def test_recipes_run_as_they_stand_and_the_large_one_up_to_its_data(cli, tmp_path):
+    code, out, err = cli("train", "source-fm", "--dry-run")
+    assert code == 0, err
+    assert "NormAligned" in out
+    assert "cifar-10 is not a folder" in cli.refusal("train", "source-fm-full", "--dry-run")
+    numbers = numpy.random.default_rng(0)
+    (tmp_path / "cifar-10").mkdir()
+    for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
+        rows = numbers.integers(0, 256, (10, 3073), dtype=numpy.uint8)
+        rows[:, 0] = numpy.arange(10)
+        rows.tofile(tmp_path / "cifar-10" / f"{name}.bin")
+    code, out, err = cli("train", "source-fm-full", "--dry-run")
+    assert code == 0, err
+    assert "200000 steps of 512 samples" in out
