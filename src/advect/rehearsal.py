@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from advect.batch import Batch
 from advect.errors import InputError
-from advect.fields import Kind, kind_of
+from advect.fields import Kind, Run, kind_of
 from advect.flow import Flow
 from advect.interpolants import as_chain
 from advect.networks import EtaScore, Prediction
@@ -73,24 +73,28 @@ def rehearse_loss(objective: Objective, nets: Networks, batch: Batch, seed: int 
         )
 
 
-def rehearse(flow: Flow, sampler: Sampler | None = None) -> None:
+def rehearse(flow: Flow, sampler: Sampler | None = None) -> Run:
     """Sample twice from a flow as it would be, with networks that stand still.
 
     Args:
         flow: Its transport, conditions and shape, the kind of its networks and how they are worn.
         sampler: How it is to be sampled; None is its own.
 
+    Returns:
+        The counts of the two samples, as the real networks would be called.
+
     Raises:
         InputError: Whatever a part refuses, or a solver that leaves the finite numbers on this path.
     """
     sampler = flow.sampler if sampler is None else sampler
     flow.check(sampler)
+    run = Run()
     if flow.kind == "kernel":  # nothing to convert, but a chain may have been trained at some times alone
         path = flow.transport.interpolant
         sampler.solver.check(flow.context())
         for r, t in itertools.pairwise(nodes(sampler.grid, path)[0]):
             as_chain(path).check(r, t)
-        return
+        return run
     still = Flow(
         _like(flow.network, flow.kind),
         flow.transport,
@@ -99,13 +103,15 @@ def rehearse(flow: Flow, sampler: Sampler | None = None) -> None:
         shape=flow.shape,
         others={role: _like(network, "field") for role, network in flow.others.items()},
     )
+    still.weights_hash = flow.weights_hash  # parts that were fitted on the flow are at home here
     names = {name for names in flow.conditions.drop for name in names.split(",")}
     told = {item.name: 0 if item.discrete else torch.zeros(item.width) for item in flow.conditions.items}
     guided = any(rule.against == "null" for rule in sampler.guidance)
     cond = {name: value for name, value in told.items() if guided or name not in names}
     how = {name: getattr(sampler, name) for name in ("solver", "grid", "source", "guidance")}
     try:
-        finite = bool(torch.isfinite(still.sample(2, seed=0, **how, **cond)).all())
+        ends: Any = still.sample(2, seed=0, run=run, **how, **cond)  # pyright: ignore
+        finite = bool(torch.isfinite(ends).all())
     except NotReached:
         finite = False
     if not finite:
@@ -113,6 +119,7 @@ def rehearse(flow: Flow, sampler: Sampler | None = None) -> None:
             f"{sampler.solver} on {sampler.grid} leaves the finite numbers, as what this network predicts gives no "
             "velocity at one end of time: take EulerLast(...) if that is t=1, or a grid like TimeGrid(25, 0.001, 0.999)"
         )
+    return run
 
 
 def default_sampler(flow: Flow) -> Sampler:

@@ -64,7 +64,7 @@ class Sampler(Part):
         for part in (part for part in parts_in(self) if part.fitted_on is not None):
             if part.fitted_on != (own := weights()):
                 raise InputError(
-                    f"{class_path(type(part))} was fitted on a flow whose weights have the hash {part.fitted_on[:12]}, "
+                    f"{class_path(type(part))} was fitted on a flow whose weights have the hash {str(part.fitted_on)[:12]}, "
                     f"and those of this flow have {own[:12]}: fit it again on this flow with advect calibrate"
                 )
         grid = self.grid

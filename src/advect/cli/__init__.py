@@ -14,6 +14,7 @@ COMMANDS = {
     "evaluate": "measure a flow's samples against real data, with confidence intervals",
     "restore": "restore degraded pictures with a trained flow as prior: inpainting, super-resolution, deblurring",
     "compare": "several flows side by side: quality against network calls and seconds, on one page",
+    "tune": "the best sampler for a budget of network evaluations, kept as the default",
     "calibrate": "run a flow to find numbers (a grid, pruned axes, weights), and keep them beside it",
     "systems": "the published systems: what each is for, which parts make it, its measured claims",
     "reproduce": "run a system's headline claim as a small real experiment",

@@ -10,7 +10,7 @@ import torch
 
 from advect.batch import Batch
 from advect.cli.flows import conditions_for
-from advect.data import Data, Split
+from advect.data import Augmentation, Data, Split
 from advect.encoders import SmallClassifier
 from advect.flow import Flow
 from advect.metrics import ClassAccuracy, EnergyDistance, FrechetDistance, Metric
@@ -78,6 +78,8 @@ def conditions_like(flow: Flow, real: Batch, n: int) -> dict[str, Any]:
 def metrics_for(data: Data) -> list[Metric]:
     """Energy distance always; where the package has a classifier of the data, distance and accuracy by it too."""
     out: list[Metric] = [EnergyDistance()]
+    while isinstance(data, Augmentation):
+        data = data.data
     name = type(data).__name__.lower()
     if name in ("digits", "emoji", "clothing"):
         judge = SmallClassifier(name)

@@ -71,6 +71,8 @@ def with_calls(flow: Flow, calls: int) -> Sampler:
             return flow.sampler.but(steps=steps)
         except InputError:  # a grid of a fixed number of steps
             return replace(flow.sampler, grid=TimeGrid(steps))
+    if flow.kind == "flow map":
+        return flow.sampler if flow.sampler.grid.steps == calls else replace(flow.sampler, grid=TimeGrid(calls))
     low, high = 1, calls
     while low < high:  # the fewest steps that make at least so many calls
         middle = (low + high) // 2
