@@ -19,7 +19,7 @@ objective:
   class_path: FlowMatching
   init_args: {predicts: F, times: EDMLogNormal, weight: EDMWeight}
 drop: {label: 0.1}
-sampler: {solver: EDMHeun, grid: EDMGrid}
+sampler: {solver: EDMHeun, grid: {class_path: EDMGrid, init_args: {steps: 18}}}
 train: {steps: 4, batch_size: 16, tensorboard: false}
 """
 
