@@ -129,7 +129,7 @@ class FitBellman(Fit):
         total = torch.zeros(len(times), len(times), dtype=torch.float64, device=flow.device)
         for first in range(0, self.n, self.batch_size):
             index = torch.arange(first, min(first + self.batch_size, self.n))
-            given = {name: value[index].to(flow.device) for name, value in told.items()}
+            given: dict[str, Any] = {name: value[index].to(flow.device) for name, value in told.items()}
             run = Run(NumberedGenerator(seed, "bellman", first=first, count=len(index)))
             with flow.evaluating():
                 f = flow.bind(run, guidance=rules, **given)

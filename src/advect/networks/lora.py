@@ -69,9 +69,10 @@ class LoRA(ModulePart):
         """The plain network with the adapters added into its weights; this one is left as it is."""
         layers = require("peft.tuners.lora", "lora", "LoRA")
         network = copy.deepcopy(self.network)
-        for name, module in list(network.named_modules()):
+        worn: list[tuple[str, Any]] = list(network.named_modules())
+        for name, module in worn:
             if isinstance(module, layers.LoraLayer):
-                module.merge()  # pyright: ignore[reportAttributeAccessIssue]
+                module.merge()
                 parent, _, last = name.rpartition(".")
                 setattr(network.get_submodule(parent), last, module.get_base_layer())
         return network.requires_grad_(True)

@@ -47,6 +47,7 @@ from advect.times import BellmanGrid, EDMGrid, Grid, TimeGrid
 from advect.training import TrainSettings, make_segments, reflow, straighten, train
 
 Field = Callable[..., Tensor]
+Row = tuple[str, list[float | None]]
 STEPS = (2, 3, 4, 6, 8, 10)
 CHOSEN = (4, 6, 8, 10)
 FINE = [i / 100 for i in range(101)]
@@ -248,16 +249,16 @@ def _known_maps(setting: Setting, out: Outcome) -> None:
     for k in CHOSEN:
         out.values[f"grid, 64 dimensions, {k} steps"] = Measured(error["Bellman"][k], error["even"][k], calls=k)
     out.values["grid against EDM's, 64 dimensions, 8 steps"] = Measured(error["Bellman"][8], error["EDM"][8], calls=8)
-    rows: list[tuple[str, list[float | None]]] = [(name, [line.get(k) for k in STEPS]) for name, line in error.items()]
-    rows += [(f"{name}, reference run", list(line)) for name, line in REFERENCE.items()]
+    rows = [_row(name, *(line[k] for k in STEPS)) for name, line in error.items()]
+    rows += [_row(f"{name}, reference run", *line) for name, line in REFERENCE.items()]
     for name, grid in (("even", TimeGrid(4)), ("Bellman", bellman)):
         heun = [_distance(Heun()(field, x0, grid.with_steps(k)), std * x0) for k in STEPS]
-        rows.append((f"{name}, Heun (twice the calls)", list(heun)))
+        rows.append(_row(f"{name}, Heun (twice the calls)", *heun))
     title = "Mean distance to the exact end in 64 dimensions, beside an independent run (three seeds)"
     out.tables.append(Table("known-map", title, ("grid", *(f"K={k}" for k in STEPS)), rows))
     out.curves.append(_curves("known-map", "N(0, I) to N(0, diag(1/k^2))", error))
 
-    lines: list[tuple[str, list[float | None]]] = []
+    lines: list[Row] = []
     angle = torch.arange(8, dtype=torch.float64) * torch.pi / 4
     means = (2 * torch.stack([angle.cos(), angle.sin()], 1)).tolist()
     for width in (0.15, 0.3):
@@ -266,7 +267,7 @@ def _known_maps(setting: Setting, out: Outcome) -> None:
         bellman = _fitted(field, n, 100)
         end = Heun()(field, x0, 400)
         error, even = _errors(field, x0, end, bellman, STEPS), even_path(4, 100)
-        lines += [(f"width {width}, {name}", [line.get(k) for k in STEPS]) for name, line in error.items()]
+        lines += [_row(f"width {width}, {name}", *(line[k] for k in STEPS)) for name, line in error.items()]
         if width == 0.15:
             best = bellman.with_steps(4)
             out.values["its own cost, ring"] = Measured(best.value(), best.cost_of(even), calls=4)
@@ -281,7 +282,7 @@ def _known_maps(setting: Setting, out: Outcome) -> None:
     end = Heun()(field, x0, setting.pick(80, 20))
     error = _errors(field, x0, end, _fitted(field, n[: setting.pick(80, 10)], 100), CHOSEN[:3])
     out.values["grid, exact field of digits, 6 steps"] = Measured(error["Bellman"][6], error["even"][6], calls=6)
-    rows = [(name, [line.get(k) for k in CHOSEN[:3]]) for name, line in error.items()]
+    rows = [_row(name, *(line[k] for k in CHOSEN[:3])) for name, line in error.items()]
     title = "Mean distance to the exact end under the exact field of 400 digits"
     out.tables.append(Table("exact-digits", title, ("grid", *(f"K={k}" for k in CHOSEN[:3])), rows))
 
@@ -312,8 +313,8 @@ def _straightened_64(setting: Setting, out: Outcome) -> None:
         ),
     }
     own = {"straightened": best, "straightened on even steps": even, "distilled, even steps": even, "reflow": even}
-    rows: list[tuple[str, list[float | None]]] = [(f"before, {name}", [value]) for name, value in alone.items()]
-    rows += [(name, [error(name, one)]) for name, one in own.items()]
+    rows = [_row(f"before, {name}", value) for name, value in alone.items()]
+    rows += [_row(name, error(name, one)) for name, one in own.items()]
     title = "A trained network in 64 dimensions: mean distance to its own end of 100 steps, as many iterations each"
     out.tables.append(Table("straightened-64", title, ("4 Euler steps", "distance"), rows))
     out.notes.append(f"64 dimensions: nodes of the trained network's grid {grid.path()} (first seed)")
@@ -362,16 +363,14 @@ def _digits(setting: Setting, out: Outcome) -> None:
         "adapters of rank 4, digits": Measured(after["straightened, rank 4"][0], best[0], calls=k),
     }
     columns = ("grid", *(f"{what}, K={steps}" for what in ("own end", "FD") for steps in CHOSEN))
-    rows: list[tuple[str, list[float | None]]] = [
-        (name, [found[name, steps][i] for i in (0, 1) for steps in CHOSEN]) for name in ("even", "EDM", "Bellman")
-    ]
-    out.tables.append(
-        Table("digits", "Digits, no training: distance to the own end of 100 steps, and FD", columns, rows)
-    )
-    lines: list[tuple[str, list[float | None]]] = [("before, even steps", [even[0], even[1]])]
-    lines += [("before, Bellman", [best[0], best[1]])]
-    lines += [(name, [own_end, fd]) for name, (own_end, fd, _) in after.items()]
-    lines.append(("100 steps", [0.0, distance(end, real, resamples=0).value]))
+    near = {name: [found[name, steps][0] for steps in CHOSEN] for name in ("even", "EDM", "Bellman")}
+    alike = {name: [found[name, steps][1] for steps in CHOSEN] for name in near}
+    rows = [_row(name, *near[name], *alike[name]) for name in near]
+    title = "Digits, no training: distance to the own end of 100 steps, and FD"
+    out.tables.append(Table("digits", title, columns, rows))
+    lines = [_row("before, even steps", even[0], even[1]), _row("before, Bellman", best[0], best[1])]
+    lines += [_row(name, own_end, fd) for name, (own_end, fd, _) in after.items()]
+    lines.append(_row("100 steps", 0.0, distance(end, real, resamples=0).value))
     title = "Digits in 6 Euler steps after training, on the same trajectories and with as many iterations"
     out.tables.append(Table("digits-trained", title, ("flow", "own end", "FD"), lines))
     strips = {"100 steps": images_of(end), "6 even steps": images_of(even[2]), "6 Bellman steps": images_of(best[2])}
@@ -388,8 +387,8 @@ def _emoji(setting: Setting, out: Outcome) -> None:
     label = torch.arange(n) % int(all_labels(Emoji()).max() + 1)
     end = flow.sample(n, x0=x0, label=label, solver=Euler(), grid=100)
     steps, features = CHOSEN if not setting.quick else (6,), SmallClassifier("emoji")
-    near: dict[str, list[float | None]] = {"even": [], "EDM": [], "Bellman": []}
-    alike: dict[str, list[float | None]] = {name: [] for name in near}
+    near: dict[str, list[float]] = {"even": [], "EDM": [], "Bellman": []}
+    alike: dict[str, list[float]] = {name: [] for name in near}
     shown: dict[str, Tensor] = {}
     with torch.no_grad():
         wanted = features(end)
@@ -402,11 +401,9 @@ def _emoji(setting: Setting, out: Outcome) -> None:
                     shown[name] = x
     at = steps.index(6)
     for claim, figures in (("grid, emoji, 6 steps", near), ("grid, emoji, 6 steps: features", alike)):
-        ours, even = figures["Bellman"][at], figures["even"][at]
-        assert ours is not None
-        out.values[claim] = Measured(ours, even, calls=6)
+        out.values[claim] = Measured(figures["Bellman"][at], figures["even"][at], calls=6)
     columns = ("grid", *(f"{what}, K={k}" for what in ("own end", "features") for k in steps))
-    rows = [(name, near[name] + alike[name]) for name in near]
+    rows = [_row(name, *near[name], *alike[name]) for name in near]
     out.tables.append(Table("emoji", "Emoji, no training: distances to the own end of 100 steps", columns, rows))
     strips = {"100 steps": images_of(end), "6 even steps": images_of(shown["even"]), "EDM": images_of(shown["EDM"])}
     strips |= with_nearest(shown["Bellman"], all_images(Emoji()), "6 Bellman steps")
@@ -468,6 +465,10 @@ def _run(flow: Flow, x0: Tensor, grid: Grid) -> Tensor:
 
 def _end(flow: Flow, x0: Tensor) -> Tensor:
     return _run(flow, x0, TimeGrid(100))
+
+
+def _row(name: str, *values: float) -> Row:
+    return name, list(values)
 
 
 def _distance(x: Tensor, end: Tensor) -> float:

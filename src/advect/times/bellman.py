@@ -166,8 +166,7 @@ class BellmanGrid(ModulePart, Grid):
 
     def with_steps(self, steps: int) -> BellmanGrid:
         """The best grid of another number of steps, from the same costs."""
-        args = self.init_args() | {"steps": steps}
-        other = BellmanGrid(**args)
+        other = BellmanGrid(steps, self.fine, self.fitted_on, self.fitted_under, self.samples)
         other.costs, other.nodes = self.costs, self.nodes
         return other
 
