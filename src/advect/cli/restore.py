@@ -145,7 +145,7 @@ def _method(how: Restoring, flow: Flow) -> InverseMethod:
             f"weights is {name!r}, and the prior weights of this flow are: {there}; "
             "advect calibrate FLOW --fit FitPriorWeights finds them"
         )
-    if isinstance(part, CalibratedWeights) and part.fitted_on not in (None, flow.weights_hash):
+    if isinstance(part, CalibratedWeights) and part.fitted_on not in (None, flow.weights_hash()):
         raise InputError(f"the prior weights {name!r} were found on other weights of the network: calibrate again")
     return dataclasses.replace(method, weights=part)
 
