@@ -26,8 +26,12 @@ def test_the_demo_keeps_its_promises(tmp_path):
     assert one_before.calls == one_after.calls == 1
     for name in ("energy distance", "FD[digits-cnn]"):
         assert one_after.estimates[name].value < one_before.estimates[name].value / 2
+    jump = series["flow map"][0]
+    assert jump.calls == 1
+    for name in ("energy distance", "FD[digits-cnn]"):
+        assert jump.estimates[name].value < one_before.estimates[name].value / 1.5
     assert spent < 2 * 300  # five minutes of two cores
 
     page = (tmp_path / "report.html").read_text()
-    for expected in ("Training", "Reflow", "32 network calls", "FD[digits-cnn]", "copying", "Emoji", "resolved recipe"):
+    for expected in ("Training", "Reflow", "One network call", "32 network calls", "FD[digits-cnn]", "copying", "Emoji", "resolved recipe"):
         assert expected in page
