@@ -13,7 +13,7 @@ from advect.distillation import KStep, Mixed, SquaredError
 from advect.fields import Run
 from advect.networks import MLP, DiT, Prediction, UNet
 from advect.objectives import Networks
-from advect.sources import Gaussian, GaussianMixture, Mixture
+from advect.sources import Gaussian, GaussianMixture, Mixture, StudentT
 from advect.training import PowerEMA
 from advect.training.ema import Averages
 from advect.training.meter import Meter
@@ -56,10 +56,11 @@ def test_networks(make):
 
 ODE = [solvers.RK4(), solvers.AB2(), solvers.DDIM(), solvers.DPMpp2S(), solvers.DPMpp3M(), solvers.UniPC(3)]
 SDE = [solvers.EulerMaruyama(), solvers.StochasticHeun(), solvers.AncestralDDIM(), solvers.SDEDPMpp()]
+PERTURBED = solvers.Perturbed(solvers.Heun(), 0.1)
 
 
 @pytest.mark.parametrize("path", [interpolants.Linear(), interpolants.VPSDE()], ids=lambda p: type(p).__name__)
-@pytest.mark.parametrize("solver", [*ODE, solvers.EDMHeun(), *SDE, solvers.Overshooting()], ids=str)
+@pytest.mark.parametrize("solver", [*ODE, solvers.EDMHeun(), *SDE, solvers.Overshooting(), PERTURBED], ids=str)
 def test_solvers_with_random_numbers_from_the_cpu(solver, path):
     run = Run(torch.Generator())
     end = solver(lambda x, t: -x, on_meta(), 4, run, context=solvers.Context(path, Gaussian(2.0, 0.5)))
@@ -115,10 +116,18 @@ def test_sources_and_divergences():
     with META:
         mixture = GaussianMixture(((0.0, 0.0), (1.0, 1.0)))
         both = Mixture((Gaussian(), mixture))
-    for source in (Gaussian(2.0, 1.0), mixture, both):
+    for source in (Gaussian(2.0, 1.0), mixture, both, StudentT(5.0)):
         draw = torch.Generator()
         assert source.sample((8, 2), generator=draw, dtype=torch.float32, device=META).device == META
         assert source.log_prob(on_meta()).device == META
     x = on_meta()
     assert divergence(lambda y: -y * y, x)[1].device == META
     assert hutchinson(lambda y: -y * y, x, draw_probe(x, generator=torch.Generator()))[1].device == META
+
+
+def test_stable_targets():
+    transport, objective = Transport(StudentT(5.0)), objectives.FlowMatching(stable=4)
+    nets = objectives.Networks(lambda x, t: -x, transport=transport)
+    loss = objective(nets, Batch(on_meta()), torch.Generator())
+    assert loss.mean().device == META
+    assert loss.per_sample.shape == (4,)

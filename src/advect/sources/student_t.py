@@ -84,7 +84,7 @@ class StudentT(Source):
         self._say(D, z.dtype)
         samples = shape[0] if rows is None else int(rows.max()) + 1
         # in float64, since a gamma of small shape underflows in float32; drawn where the generator is
-        where = z.device if generator is None else None
+        where = z.device if generator is None and z.device.type != "mps" else None  # which has no float64
         chi2 = 2 * gamma(D / 2, (samples,), generator, dtype=torch.float64, device=where)
         radius = (D / chi2).sqrt().to(z.dtype).to(z.device)
         return z * (radius if rows is None else radius[rows]).reshape(-1, *(1,) * (z.ndim - 1))
