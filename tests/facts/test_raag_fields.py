@@ -228,3 +228,10 @@ def test_what_cannot_be_fitted_is_said():
 
 def _deaf() -> Flow:
     return Flow(lambda x, t, label: -x, shape=(2,), conditions=CONDITIONS)
+
+
+def test_every_rule_is_swept_over_as_many_settings_that_all_differ():
+    from advect.systems.raag import sweeps
+
+    for settings in sweeps(0.3).values():
+        assert len(settings) == len({repr(rule) for rule in settings.values()}) == 8
