@@ -9,7 +9,7 @@ from advect import Batch, NetSpec, Transport, guidance, interpolants, objectives
 from advect.conditions import ClassLabel, Conditions, Vector
 from advect.couplings import Paired
 from advect.derivatives import divergence, draw_probe, hutchinson
-from advect.distillation import KStep, Mixed, SquaredError
+from advect.distillation import KStep, Mixed, SegmentRegression, SquaredError
 from advect.fields import Run
 from advect.networks import MLP, DiT, Prediction, UNet
 from advect.objectives import Networks
@@ -74,13 +74,15 @@ def test_solvers_with_random_numbers_from_the_cpu(solver, path):
         (objectives.InterpolantLoss("b"), Transport(interpolant=interpolants.StochasticInterpolant())),
         (objectives.InterpolantLoss("s"), Transport(interpolant=interpolants.StochasticInterpolant())),
         (KStep(2, Mixed(SquaredError(), SquaredError())), Transport(coupling=Paired())),
+        (SegmentRegression(Mixed(SquaredError(), SquaredError())), Transport(coupling=Paired())),
     ],
-    ids=["weighted", "b", "s", "k-step"],
+    ids=["weighted", "b", "s", "k-step", "segments"],
 )
 def test_a_step_of_training(objective, transport):
     network, conditions = net(), Conditions(CONDITIONS, {"label": 0.1, "label,vector": 0.2})
     trained = Trained({"model": network}, objective, transport)
-    given = conditions.drop_from(batch(x0=on_meta()))
+    times_of_segments = {"r": on_meta((8,)), "t": on_meta((8,))}
+    given = conditions.drop_from(batch(x0=on_meta(), extras=times_of_segments))
     outcome = trained(given, torch.Generator())
     outcome.loss.backward()
     meter = Meter(4, 10, META)
