@@ -147,7 +147,7 @@ def _page(
     for name, found in series.items():
         seen = found[0]
         figures = "; ".join(str(estimate) for estimate in seen.estimates.values())
-        once += [heading(f"{name}: {figures}"), grid(seen.samples[:40], f"{name}, one call", 20)]
+        once += [heading(name), grid(seen.samples[:40], figures, 20)]
     page.section("One network call", *once)
     for name, part in (("Training", "1-train"), ("Reflow", "2-reflow/training"), ("Flow map", "3-flow-map")):
         rows, snapshots = read_log(folder / part / "log.jsonl"), sorted((folder / part / "samples").glob("*.png"))
