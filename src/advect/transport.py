@@ -74,12 +74,12 @@ class Transport(ModulePart):
 
 def _follow(batch: Batch, x0: Tensor, pairs: Pairs) -> Batch:
     out = batch if pairs.i1 is None else batch.select(pairs.i1)
-    if pairs.i0 is None:
-        out = out.replace(x0=x0)
-    else:  # what belongs to x0 goes with it
+    changes: dict[str, object] = {"x0": x0 if pairs.i0 is None else x0[pairs.i0]}
+    if pairs.i0 is not None:  # what belongs to x0 goes with it
         moved = {name: value[pairs.i0] for name, value in batch.extras.items() if name.startswith("x0_")}
-        out = out.replace(x0=x0[pairs.i0], extras=out.extras | moved if moved else out.extras)
-    if pairs.log_weight is None:
-        return out
-    weight = pairs.log_weight.exp()
-    return out.replace(weight=weight if out.weight is None else out.weight * weight)
+        if moved:
+            changes["extras"] = out.extras | moved
+    if pairs.log_weight is not None:
+        weight = pairs.log_weight.exp()
+        changes["weight"] = weight if out.weight is None else out.weight * weight
+    return out.replace(**changes)

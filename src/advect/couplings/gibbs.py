@@ -60,7 +60,7 @@ class GibbsWeights(ModulePart, Coupling):
     """
 
     scale: Tensor
-    log_mean: Tensor
+    offset: Tensor
     log_cap: Tensor
     curve: Tensor
     shares: Tensor
@@ -102,11 +102,17 @@ class GibbsWeights(ModulePart, Coupling):
         self.clip, self.potentials, self.min_ess = clip, potentials, min_ess
         for name in _BUFFERS:
             self.register_buffer(name, torch.empty(0))
+        self._found: float | None = None
 
     @property
     def fitted(self) -> bool:
         """Whether the constant was found (and with it scale, cap and potentials, where they are asked for)."""
-        return self.log_mean.ndim == 0
+        return self.offset.ndim == 0
+
+    @property
+    def log_mean(self) -> Tensor:
+        """log E[w] of the weights as they come, the fixed constant."""
+        return -self.offset
 
     def forward(
         self,
@@ -126,9 +132,13 @@ class GibbsWeights(ModulePart, Coupling):
                 "GibbsWeights has not found its constant: call fit(x0, x1) with draws of both ends, or train with "
                 "advect.train, which does"
             )
+        plain = self.normalise == "fixed" and self.clip is None and not self.potentials
+        if plain:  # in one operation, as the work of a small network's step is counted in operations
+            cost = pair_cost(x0, x1, self.cost)
+            return Pairs(log_weight=torch.sub(self.offset, cost, alpha=1 / self._scale(x1)))
         log_weight = self._capped(self._raw(x0, x1))
         if self.normalise == "fixed":
-            return Pairs(log_weight=log_weight.sub_(self.log_mean))
+            return Pairs(log_weight=log_weight + self.offset)
         return Pairs(log_weight=log_weight - (log_weight.logsumexp(0) - math.log(len(log_weight))))
 
     def log_weights(self, x0: Tensor, x1: Tensor) -> Tensor:
@@ -155,7 +165,7 @@ class GibbsWeights(ModulePart, Coupling):
             raise InputError(f"x0 has shape {tuple(x0.shape)} and x1 {tuple(x1.shape)}: give as many draws of each")
         if not (all_finite(x0) and all_finite(x1)):
             raise InputError("x0 or x1 holds NaN or infinity, so their pairs have no weight: look for broken samples")
-        self.log_mean = self.log_cap = torch.empty(0)
+        self.offset = self.log_cap = torch.empty(0)
         few = [x[randomness.randperm(len(x), generator)[:_SAMPLES].to(x.device)] for x in (x0, x1)]
         cost = all_costs(few[0], few[1], self.cost)
         self.shares, self.width = torch.tensor(spread(cost)), torch.tensor(x1[0].numel())
@@ -163,7 +173,7 @@ class GibbsWeights(ModulePart, Coupling):
         if scale is None:
             self.curve = elbow_curve(cost).float()
             scale = elbow(self.curve)
-        self.scale = torch.tensor(scale, dtype=torch.float64).to(x1)
+        self.scale, self._found = torch.tensor(scale, dtype=torch.float64).to(x1), None
         if self.potentials:
             self._fit_potentials(x0, x1, generator)
         log_weight = self._of_many_pairs(x0, x1)
@@ -178,9 +188,9 @@ class GibbsWeights(ModulePart, Coupling):
         if self.clip is not None:
             self.log_cap = log_weight.quantile(self.clip)
             log_weight = self._capped(log_weight)
-        self.log_mean = log_weight.double().logsumexp(0).sub(math.log(len(log_weight))).to(x1)
+        self.offset = (math.log(len(log_weight)) - log_weight.double().logsumexp(0)).to(x1)
 
-    def _scale(self, x: Tensor) -> Tensor | float:
+    def _scale(self, x: Tensor) -> float:
         """eps for states like x."""
         if self.eps is not None:
             return self.eps
@@ -188,7 +198,9 @@ class GibbsWeights(ModulePart, Coupling):
             return self._of_kappa(x)
         if self.scale.ndim:
             raise InputError("eps is None, and the elbow was not looked for: call fit(x0, x1) first, or give eps")
-        return self.scale
+        if self._found is None:  # read from the device once
+            self._found = float(self.scale)
+        return self._found
 
     def _of_kappa(self, x: Tensor) -> float:
         assert self.kappa is not None
@@ -240,12 +252,13 @@ class GibbsWeights(ModulePart, Coupling):
         for name in _BUFFERS:
             if (value := state_dict.get(prefix + name)) is not None:
                 setattr(self, name, torch.empty_like(value))
+        self._found = None
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 _BUFFERS = (
     "scale",
-    "log_mean",
+    "offset",
     "log_cap",
     "curve",
     "shares",

@@ -43,9 +43,12 @@ class Spread(NamedTuple):
 
 def pair_cost(x0: Tensor, x1: Tensor, cost: Cost = "norm") -> Tensor:
     """c(x0, x1) of each pair, shape (B,): |x0 - x1| over all dimensions but the first, or its square."""
-    half = x1.dtype in (torch.float16, torch.bfloat16)
-    apart = (x1 - x0).reshape(len(x1), -1)
-    norm = torch.linalg.vector_norm(apart, dim=1, dtype=torch.float32 if half else None)
+    apart = x1 - x0
+    if apart.ndim == 1:
+        norm = apart.abs()
+    else:
+        half = torch.float32 if apart.dtype in (torch.float16, torch.bfloat16) else None
+        norm = torch.linalg.vector_norm(apart, dim=tuple(range(1, apart.ndim)), dtype=half)
     return norm if cost == "norm" else norm.square()
 
 

@@ -114,14 +114,6 @@ class Networks:
 _plain_transport = Transport()
 
 
-@torch.no_grad()
-def _about(weight: Tensor) -> dict[str, Tensor]:
-    """Mean of the weights, and their effective sample size (sum w)^2 / sum w^2 as a share of their number."""
-    variance, mean = torch.var_mean(weight, correction=0)
-    second = mean.square()
-    return {"weight_mean": mean, "weight_ess": second / (second + variance)}
-
-
 class Objective(ModulePart, ABC):
     """A regression that trains the networks of its roles.
 
@@ -148,7 +140,7 @@ class Objective(ModulePart, ABC):
         batch: Batch | Tensor,
         generator: torch.Generator | None = None,
     ) -> Loss:
-        """The loss on one batch; of a weighted one the weights' mean and effective share are among the logs.
+        """The loss on one batch; of a weighted one mean and variance of the weights are logged.
 
         Args:
             nets: The networks by role, or just one callable ``f(x, t, **cond)``.
@@ -163,7 +155,8 @@ class Objective(ModulePart, ABC):
             batch = nets.transport.pair(batch, generator)
         loss = self.loss(nets, batch, generator)
         if batch.weight is not None:
-            loss.logs |= _about(batch.weight)
+            variance, mean = torch.var_mean(batch.weight.detach(), correction=0)
+            loss.logs |= {"weight_mean": mean, "weight_variance": variance}
         return loss
 
     @abstractmethod

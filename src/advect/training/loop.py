@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from advect.batch import Batch
-from advect.couplings import Independent, Paired
+from advect.couplings import GibbsWeights, Independent, Paired
 from advect.data.table import TableData
 from advect.errors import InputError
 from advect.flow import Flow
@@ -261,7 +261,7 @@ class Trainer:
         if job.settings.prefetch is not None:
             return job.settings.prefetch
         in_memory = isinstance(job.data, TableData) and isinstance(job.data.table.x1, Tensor)
-        pairs = not isinstance(job.transport.coupling, (Independent, Paired))
+        pairs = not isinstance(job.transport.coupling, (GibbsWeights, Independent, Paired))
         # one thread alone asks for data that are read or computed on the way: a user's callable need not be thread-safe
         return 2 * pairs if in_memory else 1
 

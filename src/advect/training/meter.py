@@ -86,4 +86,7 @@ def summary(held: dict[str, Tensor]) -> dict[str, Any]:
     per_bin = [None if math.isnan(v) else v for v in (total / count).tolist()]
     logs = {name.removeprefix("logs."): value for name, value in held.items() if name.startswith("logs.")}
     means = {name: float(value) / len(held["scalars"]) for name, value in logs.items()}
+    if "weight_variance" in means:  # the effective sample size (sum w)^2 / sum w^2, as a share of the samples
+        second = means["weight_mean"] ** 2
+        means["weight_ess"] = second / (second + means["weight_variance"]) if second else math.nan
     return {"loss": loss, "grad_norm": norm, "loss_per_bin": per_bin} | means
