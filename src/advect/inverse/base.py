@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from typing import Any, NamedTuple
 
 import torch
@@ -68,9 +69,9 @@ class Problem:
     y: Tensor
     operator: Operator
     shape: tuple[int, ...]
-    codec: Codec = field(default_factory=Identity)
+    codec: Codec = dataclass_field(default_factory=Identity)
     interpolant: AffineInterpolant = Linear()
-    run: Run = field(default_factory=Run)
+    run: Run = dataclass_field(default_factory=Run)
     std: float = 1.0
 
     @property

@@ -99,7 +99,8 @@ class CalibratedWeights(ModulePart, PriorWeights):
             raise InputError(f"gamma is {gamma}: the factor of the weights is above 0")
         if max_beta is not None:
             _above_zero(max_beta)
-        self.offset, self.gamma, self.max_beta, self.fitted_on = offset, gamma, max_beta, fitted_on
+        self.offset: Literal["none", "last"] = offset
+        self.gamma, self.max_beta, self.fitted_on = gamma, max_beta, fitted_on
         self.register_buffer("errors", torch.empty(0))
 
     def fit(self, errors: Tensor) -> CalibratedWeights:
