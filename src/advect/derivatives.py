@@ -7,6 +7,8 @@ samples do not see each other (no batch normalisation, no attention across the b
 from __future__ import annotations
 
 import functools
+import importlib
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
@@ -30,7 +32,17 @@ def jvp(f: Callable[..., Any], primals: tuple[Tensor, ...], tangents: tuple[Tens
         primals: Where.
         tangents: Along what, shaped like the primals.
     """
+    if not torch.compiler.is_compiling():
+        _load_forward_mode()
     return torch.func.jvp(f, primals, tangents)  # pyright: ignore[reportReturnType]
+
+
+@functools.cache
+def _load_forward_mode() -> None:
+    """Torch loads its rules for forward mode on first use, and warns of its own way of doing so (2.13)."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+        importlib.import_module("torch._decomp.decompositions_for_jvp")
 
 
 def central_difference(

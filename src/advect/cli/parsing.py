@@ -42,6 +42,7 @@ def instantiate(parser: Any, namespace: Any) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            warnings.filterwarnings("default", category=UserWarning, module=r"advect\b")  # what parts say
             return parser.instantiate(namespace)
     except (argparse.ArgumentError, TypeError, ValueError) as error:
         if isinstance(error, InputError):

@@ -55,6 +55,8 @@ def build_recipe(parser: Any, namespace: Any) -> Recipe:
     """The recipe that a namespace describes."""
     built = instantiate(parser, namespace)
     fields = {field.name: _plain(built[field.name]) for field in dataclasses.fields(Recipe)}
+    if fields["sampler"] == Sampler():  # nothing was asked for: each stage takes what suits the kind of its model
+        fields["sampler"] = None
     return Recipe(**{**fields, "stages": tuple(fields["stages"])})
 
 
