@@ -8,7 +8,7 @@ import sys
 from benchmarks import common
 from benchmarks.readme import write_readme
 
-TABLES = ("loss", "coupling", "sampling", "divergence", "imports", "mean_flow")
+TABLES = ("loss", "coupling", "weights", "sampling", "divergence", "imports", "mean_flow")
 
 
 def main() -> None:

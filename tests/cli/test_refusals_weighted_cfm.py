@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 WEIGHTS = ["--transport", "Transport", "--transport.coupling", "GibbsWeights"]
@@ -46,3 +47,18 @@ def test_the_scale_is_found_on_data_alone(cli):
     assert json.loads(Path("scale.json").read_text())["init_args"]["eps"] == pytest.approx(1.45, abs=0.4)
     assert "data is missing" in cli.refusal("calibrate", "--fit", "FitGibbsScale")
     assert "cost" in cli.refusal("calibrate", "--fit", "FitGibbsScale", "--fit.cost", "cube", "--data", "Digits")
+
+
+def test_recipes_run_as_they_stand_and_the_large_one_up_to_its_data(cli, tmp_path):
+    code, out, err = cli("train", "weighted-cfm", "--dry-run")
+    assert code == 0, err
+    assert "GibbsWeights" in out
+    assert "cifar-10 is not a folder" in cli.refusal("train", "weighted-cfm-full", "--dry-run")
+    numbers = np.random.default_rng(0)
+    pictures = numbers.normal(scale=0.5, size=(60, 3, 32, 32)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x1=pictures, label=np.arange(60) % 10)
+    data = ("--data", "HorizontalFlip", "--data.data", "Arrays", "--data.data.path", "x.npz")
+    code, out, err = cli("train", "weighted-cfm-full", "--dry-run", *data)
+    assert code == 0, err
+    assert "eps: 5.0" in out
+    assert "400000 steps of 128 samples" in out
