@@ -203,6 +203,7 @@ class Watch(Objective):
 
     def loss(self, nets, batch, generator):
         if torch.is_grad_enabled():
+            assert batch.x0 is not None
             self.seen.append(hash_tensors({"x0": batch.x0, "x1": batch.x1}))
         return FlowMatching().loss(nets, batch, generator)
 
@@ -222,6 +223,7 @@ def test_fact_08_a_pruned_sampler_leaves_training_untouched():
             device="cpu",
         )
         seen.append(watch.seen)
+        assert isinstance(flow.network, MLP)
         weights.append(hash_tensors(flow.network.state_dict()))
     assert len(seen[0]) >= 5
     assert seen[0] == seen[1]

@@ -226,6 +226,7 @@ def test_masked_frequencies_lack_what_the_data_lack():
 def test_a_flow_as_the_source_of_another(tmp_path):
     x1 = torch.randn(400, 2, generator=seeded()) + 3
     first = advect.train(lambda spec: MLP(spec, hidden=(16,)), x1, steps=30, device="cpu")
+    assert isinstance(first.network, MLP)
     source = FlowSource(first.network, first.transport.source, Heun(), TimeGrid(5))
     x0 = source.sample((64, 2), None, seeded())
     torch.testing.assert_close(x0, first.sample(64, generator=seeded(), solver=Heun(), steps=5))

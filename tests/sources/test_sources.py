@@ -220,3 +220,35 @@ def test_bad_settings_are_refused():
         Mixture(())
     with pytest.raises(InputError, match="std is 0"):
         Gaussian(0)
+
+
+def test_bad_settings_of_norms_and_directions_are_refused():
+    x = torch.randn(20, 2, generator=_seeded())
+    for bad, sentence in (
+        (lambda: PrunedSource(tau=1.0), "tau is 1.0"),
+        (lambda: PrunedSource(max_rounds=0), "max_rounds is 0"),
+        (lambda: PrunedSource.of(torch.zeros(1, 2)), "finite and none of them 0"),
+        (lambda: PrunedSource.of(torch.eye(2)).sample((2, 2), rows=torch.tensor([0, 0])), "ragged rows"),
+        (lambda: PrunedSource.of(torch.eye(3)).sample((2, 2)), "rejected axes have 3 coordinates"),
+        (lambda: NormAligned().sample((2, 2)), "NormAligned has no scale yet"),
+        (lambda: NormAligned().fit(torch.zeros(4, 2)), "mean norm 0"),
+        (lambda: NormAligned().fit(torch.zeros(0, 2)), "at least one sample"),
+        (lambda: ChiSphere(scale=0.0), "scale is 0"),
+        (lambda: ChiSphere(dimension=0), "dimension is 0"),
+        (lambda: ChiSphere(radius="one"), "radius is 'one'"),  # pyright: ignore[reportArgumentType]
+        (lambda: VonMisesFisher(-1.0), "kappa is -1"),
+        (lambda: VonMisesFisher(mean=(0.0, 0.0)), "a direction is finite and not 0"),
+        (lambda: VonMisesFisher(mean=(1.0, 0.0)).sample((2, 3)), "mean direction has 2 coordinates"),
+        (lambda: VonMisesFisher().sample((2, 3)), "reads x1 as its mean"),
+        (lambda: ClusterVonMisesFisher(0), "clusters is 0"),
+        (lambda: ClusterVonMisesFisher(30).fit(x), "for 30 clusters"),
+        (lambda: FittedMixture(2, floor=0.0), "floor=0.0"),
+        (lambda: FittedMixture(30).fit(x), "for 30 components"),
+        (lambda: FittedMixture(1).fit(torch.ones(9, 2)), "no spread"),
+        (lambda: FittedMixture(1).fit(x).sample((2, 3)), "the state has 3 coordinates"),
+        (lambda: MaskedFrequencies(0.0), "variance=0.0"),
+        (lambda: MaskedFrequencies().fit(torch.zeros(9, 3, 9, 9)), "multiples of 8"),
+        (lambda: MaskedFrequencies(1e9, mean=1e9).fit(torch.rand(9, 1, 8, 8)), "lower `variance`"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            bad()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -62,7 +62,7 @@ class FlowSource(ModulePart, Source):
         device: torch.device | str | None = None,
     ) -> Tensor:
         known = {item.name for item in self.network.spec.conditions}
-        given = {name: value for name, value in (cond or {}).items() if name in known}
+        given: dict[str, Any] = {name: value for name, value in (cond or {}).items() if name in known}
         z = self.source.sample(shape, cond, generator, rows=rows, x1=x1, dtype=dtype, device=device)
         return self.solver(bind(self.network, Run(generator), **given), z, self.grid)
 
