@@ -91,6 +91,25 @@ def test_a_step_of_training(objective, transport):
     Averages(PowerEMA(), {"model": network}).update(3)
 
 
+@pytest.mark.parametrize(
+    "objective",
+    [
+        objectives.MeanFlow(guidance=objectives.TargetGuidance()),
+        objectives.MeanFlow(derivative="differences"),
+        objectives.SplitMeanFlow(velocity="data"),
+    ],
+    ids=["mean", "differences", "split"],
+)
+def test_a_step_of_average_velocities(objective):
+    with META:
+        network = MLP(NetSpec((2,), CONDITIONS, times=2), hidden=(8,))
+    trained = Trained({"model": network}, objective, Transport())
+    dropped = torch.zeros(8, dtype=torch.bool, device=META)
+    outcome = trained(batch(x0=on_meta(), dropped=dropped), torch.Generator())
+    outcome.loss.backward()
+    assert outcome.logs["jump_error"].device == META
+
+
 @pytest.mark.parametrize("kind", ["x1", "x0", "F", "epsilon"])
 def test_predictions(kind):
     field = Prediction(net(), kind)
