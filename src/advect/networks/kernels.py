@@ -246,16 +246,28 @@ class DiTKernel(BackboneKernel):
         super().__init__(backbone, head, patch, None, frozen, 0)
 
 
+class _Probe(nn.Module):
+    """Calls a network and differentiates a feature in one call, so that checkpointed blocks see the same tensors."""
+
+    def __init__(self, network: Network, feature: str) -> None:
+        super().__init__()
+        self.network, self.feature = network, feature
+
+    def forward(self, x: Tensor, t: Tensor, wanted: list[Tensor]) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        taken: Tensor = self.network(x, t, features=(self.feature,))[1][self.feature]
+        return taken, torch.autograd.grad(taken.sum(), wanted, allow_unused=True)
+
+
 def _rehearse(network: Network, feature: str) -> tuple[tuple[int, ...], set[str]]:
     """Shape of a feature without batch, and the parameters it depends on: a call without numbers."""
     tensors = {
-        name: torch.empty_like(value, device="meta").requires_grad_(value.is_floating_point())
+        f"network.{name}": torch.empty_like(value, device="meta").requires_grad_(value.is_floating_point())
         for name, value in [*network.named_parameters(), *network.named_buffers()]
     }
     names = [name for name, _ in network.named_parameters()]
     x = torch.empty(1, *network.spec.shape, device="meta", dtype=network.dtype)
     t = torch.empty(1, device="meta", dtype=network.dtype)
+    wanted = [tensors[f"network.{name}"] for name in names]
     with torch.enable_grad():
-        taken = torch.func.functional_call(network, tensors, (x, t), {"features": (feature,)})[1][feature]
-        gradients = torch.autograd.grad(taken.sum(), [tensors[name] for name in names], allow_unused=True)
+        taken, gradients = torch.func.functional_call(_Probe(network, feature), tensors, (x, t, wanted))
     return tuple(taken.shape[1:]), {name for name, g in zip(names, gradients, strict=True) if g is not None}
