@@ -106,7 +106,7 @@ def of_flow(flow: Flow, data: Data, against: Against, how: Sampling) -> dict[str
         n=against.n,
         seed=how.seed,
         sampler=sampler,
-        cond={name: torch.as_tensor(value).expand(against.n) for name, value in cond.items()},
+        cond=cond,
         batch_size=how.batch_size,
     )
     return found.as_dict() | {"seed": how.seed}

@@ -142,10 +142,16 @@ def measure(
     seconds, run, samples = draw()
     if seconds < 0.2:  # of a fast flow the fastest of three, which a busy machine or a cold start spoils least
         seconds = min(seconds, draw()[0], draw()[0])
-    fake = Batch(samples, {name: torch.as_tensor(value).expand(n) for name, value in cond.items()})
+    fake = Batch(samples, {name: _each(value, n) for name, value in cond.items()})
     estimates = [metric(fake, real, other_real=other_real) for metric in metrics]
     figures = {estimate.name: estimate for estimate in estimates}
     return Quality(run.nfe, seconds, figures, samples, sampler, dict(run.calls))
+
+
+def _each(value: Any, n: int) -> Tensor:
+    """One value for all, or n of them, as n: numbers (n,) or vectors (n, size)."""
+    value = torch.as_tensor(value)
+    return value if value.ndim and len(value) == n else value.expand(n, *value.shape)
 
 
 def measure_calls(
