@@ -1,7 +1,7 @@
 """A training step on weighted pairs and on exactly paired batches, over a step on independent pairs.
 
 A step is drawing x0, pairing, loss, gradient and update by Adam: in 2-D of three layers of 96, for 1x28x28 of two
-layers of 512, which are small networks, so that the pairing shows. Weights are at kappa = 1 (2-D) and eps = 5 (1x28x28).
+layers of 512, both small, so that the pairing shows. Weights are at kappa = 1 (2-D) and eps = 5 (1x28x28).
 """
 
 from __future__ import annotations

@@ -128,3 +128,17 @@ def test_config_brings_the_objective_back(objective: Objective, transport: Trans
         o(_nets(transport), _batch((2,)), torch.Generator().manual_seed(0)).per_sample for o in (objective, again)
     ]
     assert torch.equal(*losses)
+
+
+@every
+def test_the_weight_of_a_sample_multiplies_its_loss(objective: Objective, transport: Transport):
+    nets = _nets(transport)
+    batch = transport.pair(_batch((2,)), torch.Generator().manual_seed(0))
+    weight = torch.arange(16.0) / 8
+    plain, weighted = (
+        objective(nets, b, torch.Generator().manual_seed(1)) for b in (batch, batch.replace(weight=weight))
+    )
+    assert torch.allclose(weighted.per_sample, weight * plain.per_sample, rtol=1e-5, atol=1e-6)
+    assert torch.allclose(weighted.mean(), (weight * plain.per_sample).mean(), rtol=1e-5)
+    assert float(weighted.logs["weight_mean"]) == pytest.approx(float(weight.mean()))
+    assert "weight_mean" not in plain.logs

@@ -98,7 +98,8 @@ class GibbsWeights(ModulePart, Coupling):
             raise InputError(f"potentials is {potentials}, but equal weights tilt nothing: leave it at 0")
         if not 0 <= min_ess < 1:
             raise InputError(f"min_ess is {min_ess}: it is a share of the pairs, in [0, 1)")
-        self.eps, self.kappa, self.cost, self.normalise = eps, kappa, cost, normalise
+        self.eps, self.kappa, self.normalise = eps, kappa, normalise
+        self.cost: Cost = cost
         self.clip, self.potentials, self.min_ess = clip, potentials, min_ess
         for name in _BUFFERS:
             self.register_buffer(name, torch.empty(0))
