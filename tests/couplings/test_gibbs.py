@@ -146,6 +146,16 @@ def test_half_precision_states_have_float32_weights():
     assert torch.allclose(half, coupling(x0, x1).log_weight, atol=0.1)
 
 
+@pytest.mark.parametrize("arguments", [{}, {"kappa": 1.0}, {"eps": 1.0, "clip": 0.9}, {"eps": 2.0, "potentials": 50}])
+def test_weights_are_formed_where_the_batch_is_without_reading_the_device(arguments):
+    """On the meta device a tensor of the CPU, or a number asked back, is an error."""
+    coupling = _fitted(200, **arguments).to("meta")
+    x = torch.zeros(8, 2, device="meta")
+    batch = Transport(coupling=coupling).pair(Batch(x, x0=x))
+    assert batch.weight.shape == (8,)
+    assert batch.weight.device == torch.device("meta")
+
+
 # tilt
 
 

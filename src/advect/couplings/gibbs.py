@@ -174,7 +174,8 @@ class GibbsWeights(ModulePart, Coupling):
         if scale is None:
             self.curve = elbow_curve(cost).float()
             scale = elbow(self.curve)
-        self.scale, self._found = torch.tensor(scale, dtype=torch.float64).to(x1), None
+        self.scale = torch.tensor(scale, dtype=torch.float64).to(x1)
+        self._found = float(self.scale)
         if self.potentials:
             self._fit_potentials(x0, x1, generator)
         log_weight = self._of_many_pairs(x0, x1)
