@@ -124,7 +124,7 @@ class Flow(nn.Module):
                         f"dropping {names}: train with drop={{'{names}': 0.1}}, or take AutoGuidance and a weaker flow"
                     )
         if kind_of(network) == "kernel":
-            return GuidedKernel(network, guidance, self.conditions)
+            return GuidedKernel(network, guidance, self.conditions)  # pyright: ignore[reportReturnType]
         weak = self._weak[0] if self._weak else dict(self.others).get("weak")
         return Guided(network, guidance, self.conditions, weak=weak, interpolant=self.transport.interpolant)
 

@@ -143,13 +143,13 @@ class IndependentChain(ChainProcess):
     Source: arXiv 2506.23589 section 3.2.
     """
 
-    times: tuple[float, ...] = (0.0, 0.5, 0.75, 1.0)
+    times: tuple[float, ...] = (0.0, 0.5, 0.75, 1.0)  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __post_init__(self) -> None:
         _check_times(self.times)
 
     @property
-    def draws(self) -> Draws:
+    def draws(self) -> Draws:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Always the next state."""
         return "next"
 

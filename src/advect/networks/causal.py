@@ -160,7 +160,6 @@ class PrefixKernel(CausalKernel):
         h = torch.cat([self.embedded(self.tokens(x), 0), self.embedded(self.tokens(following)[:, :-1], 1)], 1)
         place = torch.arange(2 * n - 1, device=h.device)
         mask = (place[None] < n) | (place[None] <= place[:, None])
-        mask[:n, n:] = False
         return self.through(h, self._told(x, t, cond), mask)[:, n - 1 :]
 
     def look(
