@@ -62,3 +62,13 @@ def test_recipes_run_as_they_stand_and_the_large_one_up_to_its_data(cli, tmp_pat
     assert code == 0, err
     assert "eps: 5.0" in out
     assert "400000 steps of 128 samples" in out
+
+
+def test_the_scale_is_kept_beside_a_flow_and_is_no_way_to_sample(cli, tiny_run):
+    import shutil
+
+    shutil.copytree(tiny_run, "run")
+    assert cli("calibrate", "run", "--fit", "FitGibbsScale", "-n", "300")[0] == 0
+    assert os.path.isdir("run/flow/fitted/gibbs-weights")
+    sentence = cli.refusal("sample", "run", "-n", "2", "--fitted", "gibbs-weights")
+    assert "GibbsWeights" in sentence
