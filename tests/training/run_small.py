@@ -66,7 +66,23 @@ class Net(torch.nn.Module):
         return self.body(torch.cat([x, t.expand(len(x))[:, None]], 1))
 
 
-def small(folder: str | Path | None, *, width: int = 16, seed_network: int = 3, **options: object) -> advect.Flow:
+class Map(Net):
+    """The same as a flow map: it is told where a jump starts and how long it is."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.body[0] = torch.nn.Linear(4, width)
+
+    def forward(self, x: torch.Tensor, r: torch.Tensor, t: torch.Tensor) -> torch.Tensor:  # pyright: ignore
+        return self.body(torch.cat([x, r.expand(len(x))[:, None], (t - r).expand(len(x))[:, None]], 1))
+
+    def velocity(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return self(x, t, t)
+
+
+def small(
+    folder: str | Path | None, *, width: int = 16, seed_network: int = 3, flow_map: bool = False, **options: object
+) -> advect.Flow:
     """Train the small net in a folder."""
     x = torch.randn(96, 2, generator=torch.Generator().manual_seed(3)) @ torch.tensor(
         [[1.0, 0.4], [0.0, 0.5]]
@@ -84,7 +100,7 @@ def small(folder: str | Path | None, *, width: int = 16, seed_network: int = 3, 
         "device": "cpu",
         "ema": PowerEMA((0.05, 0.1)),
     }
-    return advect.train(Net(width), x, folder=folder, **{**settings, **options})  # type: ignore[arg-type]
+    return advect.train(Map(width) if flow_map else Net(width), x, folder=folder, **{**settings, **options})  # type: ignore[arg-type]
 
 
 def outcome(folder: str | Path) -> dict[str, object]:

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from advect.errors import InputError
 from advect.files import load_tensors
+from advect.objectives import MeanFlow, SplitMeanFlow
+from advect.times import SortedPairs
 from advect.training.checkpoints import path_of, steps_of
 from advect.training.logs import CLOCK, read_log
 
@@ -114,6 +116,23 @@ def test_two_processes_are_one(sharded: bool, alone: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize("sharded", [False, True], ids=["ddp", "fsdp2"])
 def test_forward_mode_inside_the_wrapped_module(sharded: bool, tmp_path: Path) -> None:
     options = {"objective": ForwardMode(), "steps": 10, "sample_every": None}
+    small(tmp_path / "alone", **{**SETTINGS, **options})
+    assert launch(tmp_path / "run", sharded=sharded, **options) == [0, 0]
+    assert_same_run(tmp_path / "alone", tmp_path / "run")
+
+
+AVERAGES = {
+    "exact": MeanFlow(SortedPairs(boundary=0.25)),
+    "differences": MeanFlow(SortedPairs(boundary=0.25), "differences"),
+    "split": SplitMeanFlow(velocity="data"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", AVERAGES)
+@pytest.mark.parametrize("sharded", [False, True], ids=["ddp", "fsdp2"])
+def test_average_velocities_of_two_processes_are_those_of_one(sharded: bool, name: str, tmp_path: Path) -> None:
+    options = {"objective": AVERAGES[name], "steps": 10, "sample_every": None, "flow_map": True}
     small(tmp_path / "alone", **{**SETTINGS, **options})
     assert launch(tmp_path / "run", sharded=sharded, **options) == [0, 0]
     assert_same_run(tmp_path / "alone", tmp_path / "run")

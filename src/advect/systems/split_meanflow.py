@@ -65,6 +65,10 @@ def _claim(name: str, metric: str, rule: Rule | None, ours: str, baseline: str, 
     return Claim(name, metric, more.pop("better", "lower"), rule, ours_is=ours, baseline_is=baseline, **more)
 
 
+NEAR_ITS_BEST = (
+    "two Euler steps of the teacher are nearly its best on these small pictures with classes (3.3, and 3.0 with four, "
+    "3.4 with eight, seed 0), so nothing that follows the teacher can be 3.3 times better"
+)
 TEN_CALLS = "Seed-TTS similarity and word error: 0.685 and 2.86 % in one call, 0.686 and 2.86 % for 10 guided steps"
 CLAIMS = (
     _claim("Split in one call, ring", RING, Rule("ours", high=0.05), "SplitMeanFlow", "two exact Euler steps"),
@@ -96,6 +100,7 @@ CLAIMS = (
         Rule("improvement", low=BOUND),
         "SplitMeanFlow from the teacher",
         "two Euler steps of the teacher",
+        cause=NEAR_ITS_BEST,
     ),
     _claim(
         "MeanFlow from scratch in one call, digits",
@@ -103,6 +108,7 @@ CLAIMS = (
         Rule("improvement", low=BOUND),
         "MeanFlow from scratch",
         "two Euler steps of the teacher",
+        cause=NEAR_ITS_BEST,
     ),
     _claim(
         "MeanFlow from the teacher's weights in one call, digits",
@@ -110,6 +116,7 @@ CLAIMS = (
         Rule("improvement", low=BOUND),
         "MeanFlow, started from the weights of the teacher",
         "two Euler steps of the teacher",
+        cause=NEAR_ITS_BEST,
     ),
     _claim(
         "a warm start helps MeanFlow, digits",
@@ -187,11 +194,12 @@ def _ring(setting: Setting, out: Outcome) -> None:
         ema=ConstantEMA(0.995),
         device="cpu",
     )
+    compared = short.but(steps=setting.pick(1500, 150))
     runs: dict[str, tuple[objectives.Objective, TrainSettings]] = {
         "SplitMeanFlow": (SplitMeanFlow(), short),
         "MeanFlow": (MeanFlow(SortedPairs(Uniform(), 0.75)), short.but(steps=setting.pick(5000, 300))),
-        "exact v, derivative": (MeanFlow(SortedPairs(Uniform(), 0.75), "jvp", "teacher", None), short),
-        "exact v, differences": (MeanFlow(SortedPairs(Uniform(), 0.75), "differences", "teacher", None), short),
+        "exact v, derivative": (MeanFlow(SortedPairs(Uniform(), 0.75), "jvp", "teacher", None), compared),
+        "exact v, differences": (MeanFlow(SortedPairs(Uniform(), 0.75), "differences", "teacher", None), compared),
     }
     flows: dict[str, Flow] = {}
     for name, (objective, settings) in runs.items():
