@@ -154,7 +154,7 @@ def test_fact_05_fitted_on_data_with_one_empty_side():
     assert "nothing is pruned" in FitPrunedSource().summary(none)[0]
 
 
-def test_fact_05_mean_removed_for_the_axes_and_not_for_the_cosines():
+def test_fact_05_mean_removed_for_the_axes_and_not_for_the_cosines(monkeypatch):
     """Data all on one side of e1: centred cosines would face both sides."""
     x = torch.randn(500, 6, generator=seeded()) * torch.tensor([3.0, 2.0, 1.0, 1.0, 1.0, 1.0])
     x[:, 0] = x[:, 0].abs() + 0.5
@@ -166,6 +166,12 @@ def test_fact_05_mean_removed_for_the_axes_and_not_for_the_cosines():
     variance = ((u - u.mean(0)) @ axes.T).var(0)
     assert (variance.diff() <= 1e-6).all()
     assert len(principal_axes(u, 3)) == 3
+    with monkeypatch.context() as patch:
+        patch.setattr("advect.fitting.pruned_axes.WIDEST", 5)  # subspace iteration finds the same axes
+        leading = principal_axes(u, 2, seeded())
+        with pytest.raises(InputError, match="the state has 6 coordinates: give axes=200"):
+            principal_axes(u)
+    torch.testing.assert_close((leading @ axes[:2].T).diagonal().abs(), torch.ones(2), rtol=0, atol=1e-3)
     assert len(principal_axes(u[:4])) == 3  # further axes are not determined by four samples
 
 

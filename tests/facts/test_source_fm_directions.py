@@ -252,5 +252,10 @@ def test_the_scale_is_saved_with_the_flow(tmp_path):
     assert again.transport.source.gaussian == pytest.approx((0.0, expected))
     assert again.score_refusal is None
     torch.testing.assert_close(again.sample(16, seed=1), flow.sample(16, seed=1))
+    again.sampler = again.sampler.but(source=PrunedSource.of(torch.eye(2)[:1], tau=0.1, source=again.transport.source))
+    again.save_pretrained(tmp_path / "pruned")  # as its default way to be sampled
+    kept = advect.Flow.from_pretrained(tmp_path / "pruned")
+    assert kept.sample(16, seed=1, record=True).states[0].norm(dim=1).mean() > 2  # the scale is 3.7 or so
+    torch.testing.assert_close(kept.sample(16, seed=1), again.sample(16, seed=1))
     with pytest.raises(InputError, match="NormAligned has no scale yet"):
         NormAligned().sample((3, 2))

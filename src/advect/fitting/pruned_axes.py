@@ -59,9 +59,12 @@ def principal_axes(u: Tensor, most: int | None = None, generator: torch.Generato
     Raises:
         InputError: If there are more than 4096 coordinates and `most` is not given.
     """
-    centred, d = u - u.mean(0), u.shape[1]
+    mean, d = u.mean(0), u.shape[1]
     if d <= WIDEST:
-        covariance = (centred.T @ centred).double()
+        covariance = torch.zeros(d, d, dtype=torch.float64, device=u.device)
+        for part in u.split(BLOCK):  # no second copy of the data
+            rest = part - mean
+            covariance += rest.T @ rest
         axes = torch.linalg.eigh(covariance)[1].T.flip(0).to(u.dtype)[: len(u) - 1]
         return (
             axes
@@ -72,8 +75,9 @@ def principal_axes(u: Tensor, most: int | None = None, generator: torch.Generato
         raise InputError(f"the state has {d} coordinates: give axes=200 or so, since all of them take too long")
     basis = randn((d, min(most, d) + 10), generator, dtype=u.dtype, device=u.device)
     for _ in range(4):
-        basis = torch.linalg.qr(centred.T @ (centred @ torch.linalg.qr(basis)[0]))[0]
-    inner = torch.linalg.svd(centred @ basis, full_matrices=False)[2]
+        scores = u @ basis - mean @ basis
+        basis = torch.linalg.qr(u.T @ scores - mean[:, None] * scores.sum(0))[0]
+    inner = torch.linalg.svd(u @ basis - mean @ basis, full_matrices=False)[2]
     return (inner @ basis.T)[: min(most, len(u) - 1)]
 
 
