@@ -191,6 +191,7 @@ class MLPKernel(BackboneKernel):
         spec: What it is built for.
         hidden: Widths of the hidden layers; the last one is what the head is told.
         frequencies: Number of harmonics of the time.
+        residual: Whether every hidden layer after the first is a residual one, for which the widths are equal.
         head: How the head is built.
         patch: Side of a token in pixels, or its length in a vector; None draws the whole state as one token, jointly.
         frozen: Whether the backbone stays as it is, for weights of a trained MLP (``start_from``).
@@ -203,13 +204,14 @@ class MLPKernel(BackboneKernel):
         spec: NetSpec,
         hidden: tuple[int, ...] = (64, 64),
         frequencies: int = 4,
+        residual: bool = False,
         head: Head = PlainHead(),
         patch: int | None = None,
         frozen: bool = False,
         width: int = 64,
         embedding: int = 32,
     ) -> None:
-        backbone = MLP(spec, hidden=hidden, frequencies=frequencies, embedding=embedding)
+        backbone = MLP(spec, hidden=hidden, frequencies=frequencies, residual=residual, embedding=embedding)
         super().__init__(backbone, head, patch, None, frozen, width)
 
 

@@ -101,7 +101,8 @@ CLAIMS = (
             Rule("improvement", low=1.0),
             paper="GenEval at 16 to 32 backbone calls: .54, flow matching at 256: .47",
             ours_is="DTM, the better of a joint head and a head per 2x2 patch",
-            baseline_is=f"flow matching, the better of two sizes and of Euler and Heun, at {count}",
+            baseline_is=f"flow matching, the better of two networks and of Euler and Heun, at {count}",
+            cause="at four calls flow matching under Heun's rule is as good" if count == 4 else "",
         )
         for count in (1, 2, 4)
     ),
@@ -111,7 +112,7 @@ CLAIMS = (
         "lower",
         None,
         ours_is="DTM, 2 backbone and 32 head calls",
-        baseline_is="flow matching, the better of two sizes and of Euler and Heun, at 34",
+        baseline_is="flow matching, the better of two networks and of Euler and Heun, at 34",
     ),
     Claim(
         "digits, head on a frozen flow",
@@ -130,6 +131,8 @@ CLAIMS = (
             paper="autoregressive kernels on the linear process collapse in sampling (section 3.2)",
             ours_is="ARTM on the independent process",
             baseline_is="ARTM on the linear process",
+            cause="after 600 steps of 32 pictures both kernels are far from trained, and what the process does to "
+            "samples does not show; the training loss shows the leak",
         )
         for steps in (2, 3)
     ),
@@ -247,34 +250,34 @@ def _digits(setting: Setting, out: Outcome) -> None:
     def distance(x: Tensor) -> float:
         return fd(x, real, resamples=0).value
 
-    setting.say("digits: flow matching in two sizes")
+    setting.say("digits: two networks of flow matching")
     flows = {
         "4 x 256": train(lambda spec: MLP(spec, hidden=(256,) * 4), data, settings=settings, seed=setting.seed),
-        "7 x 256": train(lambda spec: MLP(spec, hidden=(256,) * 7), data, settings=settings, seed=setting.seed),
+        "6 x 256, residual": train(
+            lambda spec: MLP(spec, hidden=(256,) * 6, residual=True), data, settings=settings, seed=setting.seed
+        ),
     }
     setting.say("digits: DTM with a joint head, and with a head per patch")
-    joint_head = PlainHead((256, 256, 256))
+    # backbone and head are six layers on each other: plain ones of that depth hardly train, whatever the objective
     kernels = {
-        "joint head": train(
-            lambda spec: MLPKernel(spec, (256,) * 4, head=joint_head),
+        name: train(
+            lambda spec, head=head, patch=patch: MLPKernel(
+                spec, (256,) * 4, residual=True, head=PlainHead(head), patch=patch
+            ),
             data,
             objective=DTM(),
             settings=settings,
             seed=setting.seed,
-        ),
-        "head per 2x2 patch": train(
-            lambda spec: MLPKernel(spec, (256,) * 4, head=PlainHead((96, 96)), patch=2),
-            data,
-            objective=DTM(),
-            settings=settings,
-            seed=setting.seed,
-        ),
+        )
+        for name, head, patch in (("joint head", (256, 256), None), ("head per 2x2 patch", (64, 64), 2))
     }
     setting.say("digits: a head on the frozen flow")
     small = flows["4 x 256"]
     network = small.network
     assert isinstance(network, networks.Network)
-    frozen = train(FieldKernel(network, joint_head), data, objective=DTM(), settings=settings, seed=setting.seed + 1)
+    frozen = train(
+        FieldKernel(network, PlainHead((256, 256))), data, objective=DTM(), settings=settings, seed=setting.seed + 1
+    )
 
     counts = (1, 2, 4, 8, 34)
     plain = {name: {k: _field(f, n, k, 2, distance) for k in counts} for name, f in flows.items()}
