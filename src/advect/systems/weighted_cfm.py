@@ -117,6 +117,8 @@ CLAIMS = (
         Rule("improvement", low=1 / 1.05),
         ours_is="W-CFM, kappa=1",
         baseline_is=PLAIN,
+        cause="a bare step of this network takes a millisecond, in which the dozen small operations of weight, weighted "
+        "loss and log take some .08 ms; on pictures of 1x28x28 they are three percent (benchmarks, table weights)",
     ),
     Claim(
         "one step, digits",
@@ -266,7 +268,7 @@ def _digits(setting: Setting, out: Outcome) -> None:
     data = Tensors(all_images(digits))  # without classes, as in the paper
     eps = FitGibbsScale()(None, Batch(data.batch("train", torch.arange(data.size())).x1), seed=setting.seed).eps
     assert eps is not None
-    settings = TrainSettings(steps=setting.pick(6000, 300), batch_size=128, lr=2e-3, device="cpu")
+    settings = TrainSettings(steps=setting.pick(5000, 300), batch_size=128, lr=2e-3, device="cpu")
     weights = {"W-CFM, twice the elbow": 2 * eps, "W-CFM at the elbow": eps, "W-CFM, half the elbow": eps / 2}
     couplings: dict[str, Coupling] = {PLAIN: Independent()}
     couplings |= {name: GibbsWeights(eps=scale) for name, scale in weights.items()}
@@ -319,7 +321,7 @@ def _clothing(setting: Setting, out: Outcome) -> None:
     """What the tilt of the data does to samples, where pictures differ in norm."""
     real = {split: _small_grey(all_images(Clothing(), split)) for split in ("train", "test")}
     data = Tensors(real["train"])
-    settings = TrainSettings(steps=setting.pick(6000, 300), batch_size=128, lr=2e-3, device="cpu")
+    settings = TrainSettings(steps=setting.pick(4000, 300), batch_size=128, lr=2e-3, device="cpu")
     samples = {}
     for name, coupling in ((PLAIN, Independent()), ("W-CFM at the elbow", GibbsWeights())):
         setting.say(f"clothing: {name}")
@@ -401,7 +403,7 @@ SYSTEM = System(
     title="Weighted conditional flow matching",
     paper="Calvo-Ordonez, Meunier, Cartea, Reisinger, Gal, Hernandez-Lobato: Weighted Conditional Flow Matching, 2025",
     arxiv="2507.22270",
-    purpose="Straightens a flow by weighting independent pairs, at no cost per step and with a bias that it measures.",
+    purpose="Straightens a flow by weighting independent pairs, for a norm per pair and with a bias that it measures.",
     seats={
         "source": (Gaussian,),
         "coupling": (GibbsWeights, Independent, MinibatchOT),
