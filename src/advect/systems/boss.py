@@ -324,10 +324,10 @@ def _digits(setting: Setting, out: Outcome) -> None:
     setting.say("digits: training, grid, straightening")
     digits, k = Digits(), 6
     data, real = Tensors(all_images(digits)), held_out(digits)
-    settings = TrainSettings(steps=setting.pick(6000, 100), batch_size=128, lr=2e-3, schedule="cosine", device="cpu")
+    settings = TrainSettings(steps=setting.pick(5000, 100), batch_size=128, lr=2e-3, schedule="cosine", device="cpu")
     flow = train(digits_network, data, settings=settings, seed=setting.seed)
     grid = FitBellman(k)(flow, seed=setting.seed)
-    shorter = settings.but(steps=setting.pick(3000, 60), lr=3e-4)
+    shorter = settings.but(steps=setting.pick(2000, 60), lr=3e-4)
     flows = _shortened(setting, flow, grid, shorter, setting.folder / "digits", rank=4)
     distance, n = FrechetDistance(SmallClassifier("digits")), setting.pick(2000, 100)
     x0 = sources.Gaussian().sample((n, *flow.shape), generator=generator(setting.seed, "starts"))
