@@ -117,8 +117,8 @@ CLAIMS = (
         Rule("improvement", low=1 / 1.05),
         ours_is="W-CFM, kappa=1",
         baseline_is=PLAIN,
-        cause="a bare step of this network takes a millisecond, in which the dozen small operations of weight, weighted "
-        "loss and log take some .08 ms; on pictures of 1x28x28 they are three percent (benchmarks, table weights)",
+        cause="a bare step of this network takes a millisecond, in which the dozen small operations of weight, "
+        "weighted loss and log take some .08 ms; on pictures of 1x28x28 they are three percent (benchmarks, table weights)",
     ),
     Claim(
         "one step, digits",
