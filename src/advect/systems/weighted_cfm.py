@@ -118,7 +118,7 @@ CLAIMS = (
         ours_is="W-CFM, kappa=1",
         baseline_is=PLAIN,
         cause="a bare step of this network takes a millisecond, in which the dozen small operations of weight, "
-        "weighted loss and log take some .08 ms; on pictures of 1x28x28 they are three percent (benchmarks, table weights)",
+        "weighted loss and log take some .08 ms; on pictures of 1x28x28 they are three percent (benchmark `weights`)",
     ),
     Claim(
         "one step, digits",
