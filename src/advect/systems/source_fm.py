@@ -320,7 +320,7 @@ def _digits(setting: Setting, out: Outcome) -> None:
     digits = Digits()
     images = all_images(digits)
     data = Tensors(images)  # without classes, as in the paper
-    settings = TrainSettings(steps=setting.pick(5000, 300), batch_size=128, lr=2e-3, device="cpu")
+    settings = TrainSettings(steps=setting.pick(3500, 300), batch_size=128, lr=2e-3, device="cpu")
     own = {"settings": settings, "seed": setting.seed}
     setting.say("digits: plain, norm-aligned, and plain at shifted times")
     plain = train(digits_network, data, **own)
@@ -332,7 +332,7 @@ def _digits(setting: Setting, out: Outcome) -> None:
     setting.say("digits: sampling")
     fitted = {"plain": search(plain, batch), "aligned": search(aligned, batch)}
     strict, loose = (FitPrunedSource(flips=False, target_accept=a)(plain, batch) for a in (0.25, 0.75))
-    n = setting.pick(2000, 300)
+    n = setting.pick(1500, 300)
     runs: dict[str, tuple[Flow, Source | None, bool]] = {
         "plain": (plain, None, False),
         "plain, pruned": (plain, fitted["plain"], False),
@@ -392,7 +392,7 @@ def _emoji(setting: Setting, out: Outcome) -> None:
     train_images = all_images(emoji)
     search = FitPrunedSource(axes=setting.pick(200, 20), draws=setting.pick(4000, 1000), flips=False)
     pruned = search(flow, Batch(train_images[: setting.pick(len(train_images), 300)]), seed=setting.seed)
-    n = setting.pick(270, 27)
+    n = setting.pick(225, 27)
     label = torch.arange(n) % len(emoji.class_names or ())
     x = {
         name: flow.sample(n, seed=setting.seed, solver=Euler(), steps=10, source=source, label=label, batch_size=64)
