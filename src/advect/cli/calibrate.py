@@ -57,7 +57,9 @@ def run(arguments: Sequence[str]) -> int:
     cond = None
     if flow is not None:
         flow.sampler = flow.sampler.but(**how.sampler_part(flow))
-        cond = conditions_for(flow, how.cond, 0, 1)
+        given_one = {name: value for name, value in how.cond.items() if value != "each"}  # what each fit does anyway
+        known = conditions_for(flow, how.cond, 0, 1)
+        cond = {name: known[name] for name in given_one if name in known}
     data = None
     if fit.needs_data:
         if flow is None and search.data is None:
