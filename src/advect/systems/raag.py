@@ -257,7 +257,7 @@ def _compare(out: Outcome, swept: Swept, what: str, cost: str) -> None:
         rows.append((rule, [*finite, *(by_steps[k].high for k in STEPS)]))
     columns = ("rule", *(f"T={k}" for k in STEPS), *(f"best accuracy, T={k}" for k in STEPS))
     title = (
-        f"Fronts at equal accuracy, {what}: {cost} over that of CFG, on the range both share, and how far they reach"
+        f"Fronts at equal accuracy, {what}: {cost} over that of CFG, on the range both share, and their reach"
     )
     out.tables.append(Table(f"fronts-{what}", title, columns, rows))
 
