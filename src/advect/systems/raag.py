@@ -256,9 +256,7 @@ def _compare(out: Outcome, swept: Swept, what: str, cost: str) -> None:
         finite = [value if math.isfinite(value) else None for value in ratios]
         rows.append((rule, [*finite, *(by_steps[k].high for k in STEPS)]))
     columns = ("rule", *(f"T={k}" for k in STEPS), *(f"best accuracy, T={k}" for k in STEPS))
-    title = (
-        f"Fronts at equal accuracy, {what}: {cost} over that of CFG, on the range both share, and their reach"
-    )
+    title = f"Fronts at equal accuracy, {what}: {cost} over that of CFG, on the range both share, and their reach"
     out.tables.append(Table(f"fronts-{what}", title, columns, rows))
 
     low = min(front[10].low for front in swept.fronts.values())
