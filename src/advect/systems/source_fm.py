@@ -103,6 +103,7 @@ CLAIMS = (
         Rule("improvement", high=1.0),
         ours_is="source = 5 Euler steps of the flow that was trained before",
         baseline_is="source with the radii of a Gaussian",
+        cause="three arcs are easy: the first flow reaches all of them, so that the second finds no mode missing",
     ),
     Claim(
         "predicted failure: three narrow modes, independent pairs",
@@ -141,7 +142,7 @@ CLAIMS = (
         paper="CIFAR-10 FID: 4.35 plain, 3.64 aligned and pruned",
         ours_is="trained from c z, c = E|x1|/E|z|, and pruned at sampling",
         baseline_is="plain Gaussian",
-        cause="digits are nearly as long as the noise (c = .83; .49 on CIFAR-10), so there is little to align",
+        cause="digits are nearly as long as the noise (c = .85; .49 on CIFAR-10), so there is little to align",
     ),
     Claim(
         "norm-aligned and pruned, digits, 5 steps",
@@ -151,7 +152,7 @@ CLAIMS = (
         paper="CIFAR-10 FID: 34.49 plain, 48.10 aligned and pruned (worse)",
         ours_is="trained from c z, c = E|x1|/E|z|, and pruned at sampling",
         baseline_is="plain Gaussian",
-        cause="digits are nearly as long as the noise (c = .83; .49 on CIFAR-10), so there is little to lose",
+        cause="digits are nearly as long as the noise (c = .85; .49 on CIFAR-10); the loss at few steps does not show at this c",
     ),
     Claim(
         "norm-aligned against a time shift, digits, 20 steps",
@@ -193,7 +194,7 @@ def _arcs(centres: tuple[int, ...], seed: int) -> Tensor:
 
 def _plane(setting: Setting, out: Outcome) -> None:
     settings = TrainSettings(
-        steps=setting.pick(6000, 300), batch_size=256, lr=1e-3, optimizer="adam", betas=(0.9, 0.999), clip=None,
+        steps=setting.pick(5000, 300), batch_size=256, lr=1e-3, optimizer="adam", betas=(0.9, 0.999), clip=None,
         warmup=0, ema=None, device="cpu",
     )  # fmt: skip
     n = setting.pick(4000, 500)
@@ -320,7 +321,7 @@ def _digits(setting: Setting, out: Outcome) -> None:
     digits = Digits()
     images = all_images(digits)
     data = Tensors(images)  # without classes, as in the paper
-    settings = TrainSettings(steps=setting.pick(3500, 300), batch_size=128, lr=2e-3, device="cpu")
+    settings = TrainSettings(steps=setting.pick(3000, 300), batch_size=128, lr=2e-3, device="cpu")
     own = {"settings": settings, "seed": setting.seed}
     setting.say("digits: plain, norm-aligned, and plain at shifted times")
     plain = train(digits_network, data, **own)
@@ -332,7 +333,7 @@ def _digits(setting: Setting, out: Outcome) -> None:
     setting.say("digits: sampling")
     fitted = {"plain": search(plain, batch), "aligned": search(aligned, batch)}
     strict, loose = (FitPrunedSource(flips=False, target_accept=a)(plain, batch) for a in (0.25, 0.75))
-    n = setting.pick(1500, 300)
+    n = setting.pick(1200, 300)
     runs: dict[str, tuple[Flow, Source | None, bool]] = {
         "plain": (plain, None, False),
         "plain, pruned": (plain, fitted["plain"], False),
@@ -392,7 +393,7 @@ def _emoji(setting: Setting, out: Outcome) -> None:
     train_images = all_images(emoji)
     search = FitPrunedSource(axes=setting.pick(200, 20), draws=setting.pick(4000, 1000), flips=False)
     pruned = search(flow, Batch(train_images[: setting.pick(len(train_images), 300)]), seed=setting.seed)
-    n = setting.pick(225, 27)
+    n = setting.pick(180, 27)
     label = torch.arange(n) % len(emoji.class_names or ())
     x = {
         name: flow.sample(n, seed=setting.seed, solver=Euler(), steps=10, source=source, label=label, batch_size=64)
