@@ -13,8 +13,8 @@ from advect.flow import Flow
 from advect.networks import MLP, NetSpec
 from advect.sampler import Sampler
 from advect.saving import save_sampler
-from advect.solvers import Euler, FlowMapJumps
-from advect.sources import FromData
+from advect.solvers import Euler, EulerMaruyama, FlowMapJumps
+from advect.sources import FromData, Gaussian
 from advect.times import TimeGrid
 
 
@@ -79,6 +79,15 @@ def test_a_part_within_a_part_is_asked_for_its_weights_too():
     made, mixture = flow(), advect.sources.Mixture((FoundSource(fitted_on="0" * 64),))
     with pytest.raises(InputError, match="fitted on a flow whose weights"):
         made.sample(2, seed=0, source=mixture)
+
+
+def test_noise_on_the_way_asks_for_the_source_of_the_training():
+    """The velocity means a score by the source it was trained from; another start follows the same ODE alone."""
+    made, solver, grid = flow(), EulerMaruyama(), TimeGrid(4, 0.01, 0.99)
+    made.sample(3, seed=0, solver=solver, grid=grid, source=Gaussian())
+    made.sample(3, seed=0, source=Gaussian(0.5))
+    with pytest.raises(InputError, match="samples start from Gaussian, and the velocity was trained from Gaussian"):
+        made.sample(3, seed=0, solver=solver, grid=grid, source=Gaussian(0.5))
 
 
 def test_a_flow_map_jumps_once_by_default_and_refuses_solvers_of_fields():

@@ -217,7 +217,7 @@ class Flow(nn.Module):
         nodes = sampler.grid if grid is None or isinstance(grid, Grid) else grid
         self.check(sampler)
         self._warn_of_other_grid(sampler.solver, nodes)
-        given = self._conditions(n, cond)
+        given = self.told(n, cond)
         if self.conditions.items and not cond and any(rule.against == "null" for rule in sampler.guidance):
             warnings.warn(
                 "guidance compares with the null condition, and no condition is given: it changes nothing, so pass "
@@ -292,18 +292,34 @@ class Flow(nn.Module):
         return self.codec.decode(sampler.solver(field, x0, grid, run, project=project, context=context))
 
     def context(self, run: Run | None = None, source: Source | None = None, **cond: Any) -> Context:
-        """What solvers need beside the velocity: path, source, and a score if one of the networks gives it."""
+        """What solvers need beside the velocity: path, source, and a score if one of the networks gives it.
+
+        What the velocity means is a matter of the source it was trained from. Samples that start elsewhere follow the
+        same ODE, but noise on the way would carry them to another law: then there is no score.
+
+        Args:
+            run: Counters.
+            source: Who is at t=0, if not the training source.
+            cond: Conditions, n each.
+        """
+        trained = self.transport.source
         score = self.bind(run, role="score", **cond) if "score" in self.others else None
+        refusal = None if score is not None else self.score_refusal
+        if source is not None and source.gaussian != trained.gaussian:
+            refusal = refusal or (
+                f"samples start from {type(source).__name__}, and the velocity was trained from {trained}, "
+                "so noise on the way would not keep them on its path"
+            )
         return Context(
             self.transport.interpolant,
-            source or self.transport.source,
+            trained,
             score=score,
-            score_refusal=None if score is not None else self.score_refusal,
+            score_refusal=refusal,
             refine=self.bind(run, role="refiner", **cond) if "refiner" in self.others else None,
         )
 
-    def _conditions(self, n: int, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Spread one value over n samples, check what is given, and put the null where nothing is."""
+    def told(self, n: int, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Conditions as the network is told them: one value spread over n samples, checked, null where none is given."""
         known = {item.name: item for item in self.conditions.items}
         if not known and given and getattr(self.network, "spec", None) is not None:
             raise InputError(f"{sorted(given)} is neither an option of sample nor a condition: this flow has none")
@@ -370,7 +386,7 @@ class Flow(nn.Module):
         """
         self._refuse_kinds_without_way_back()
         self._warn_of_other_grid(solver, grid)
-        given, run = self._conditions(len(x), cond), Run() if run is None else run
+        given, run = self.told(len(x), cond), Run() if run is None else run
         z = self.codec.encode(x.to(self.device, self.dtype))
         with self.evaluating():
             return likelihood.encode(self.bind(run, **given), z, solver, grid, run, context=self.context(run, **given))
@@ -411,7 +427,7 @@ class Flow(nn.Module):
             )
         run = Run() if run is None else run
         probe = NumberedGenerator(seed, "probe", first=0, count=len(x)) if run.generator is None else run.generator
-        given = self._conditions(len(x), cond)
+        given = self.told(len(x), cond)
         z = self.codec.encode(x.to(self.device, self.dtype))
         with self.evaluating():
             value = likelihood.log_prob(

@@ -128,7 +128,7 @@ class FitPriorWeights(Fit):
             }
             with flow.evaluating():
                 found = velocity_errors(
-                    flow.bind(guidance=flow.sampler.guidance, **flow._conditions(len(x1), given)),
+                    flow.bind(guidance=flow.sampler.guidance, **flow.told(len(x1), given)),
                     x1,
                     self.points,
                     interpolant=flow.transport.interpolant,

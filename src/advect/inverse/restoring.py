@@ -66,7 +66,7 @@ def restore(
     shape = own if shape is None else tuple(shape)
     refuse_size(shape, own)
     state = flow.codec.latent_shape(shape)
-    given = flow._conditions(len(y), cond)
+    given = flow.told(len(y), cond)
     field: Any = flow.field(guidance=guidance)
     if state != tuple(flow.shape):
         sides = (flow.shape[1], flow.shape[2])
