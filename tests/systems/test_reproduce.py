@@ -15,7 +15,7 @@ KEYS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("slug", ["principles", "rectified-flow", "stochastic-interpolants"])
+@pytest.mark.parametrize("slug", systems.slugs())
 def test_quick_run_measures_every_claim_and_is_marked(slug, tmp_path):
     lines = []
     result = systems.reproduce(slug, quick=True, out=tmp_path, monitor=lines.append)

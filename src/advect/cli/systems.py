@@ -33,7 +33,7 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     console = require("rich.console", "cli", "the command line").Console()
     for system in systems:
-        console.print(f"\n[bold]{system.slug}[/bold]  {system.title} (arXiv {system.arxiv})", highlight=False)
+        console.print(f"\n[bold]{system.slug}[/bold]  {system.title} ({system.reference})", highlight=False)
         console.print(f"{system.purpose}", highlight=False)
         if given.slug is not None:
             for seat, parts in described(system, [])["seats"].items():

@@ -415,7 +415,7 @@ SYSTEM = System(
     title="SourceFM",
     paper="Lee, Kim, Lee: Is There a Better Source Distribution than Gaussian? Exploring Source Distributions for "
     "Image Flow Matching, TMLR 2025",
-    arxiv="none, OpenReview sev0GtV1fc",
+    arxiv="OpenReview sev0GtV1fc",
     purpose="Starts image flows from noise as long as the data and away from directions that no data face.",
     seats={
         "source": (

@@ -97,7 +97,7 @@ class System:
         slug: Its name in commands and file names.
         title: Its name.
         paper: Authors, title, year.
-        arxiv: The arXiv number.
+        arxiv: The arXiv number; of a paper that is elsewhere, place and number ("OpenReview sev0GtV1fc").
         purpose: What it is for, in one sentence.
         seats: The parts by seat; classes or functions of advect.
         claims: What is measured.
@@ -114,6 +114,11 @@ class System:
     claims: tuple[Claim, ...]
     experiment: Callable[[Setting], Outcome]
     scales: tuple[str, ...] = ("cpu",)
+
+    @property
+    def reference(self) -> str:
+        """Where the paper is."""
+        return self.arxiv if " " in self.arxiv else f"arXiv {self.arxiv}"
 
     def seat_names(self) -> dict[str, list[str]]:
         """The importable names of the parts by seat."""

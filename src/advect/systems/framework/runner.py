@@ -72,7 +72,7 @@ def reproduce(
     result: dict[str, Any] = {
         "slug": slug,
         "title": system.title,
-        "paper": f"{system.paper}; arXiv {system.arxiv}",
+        "paper": f"{system.paper}; {system.reference}",
         "seats": system.seat_names(),
         "quick": quick,
         "claims": [_summary(claim, [o.values[claim.name] for o in outcomes], common) for claim in system.claims],
