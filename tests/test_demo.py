@@ -33,5 +33,14 @@ def test_the_demo_keeps_its_promises(tmp_path):
     assert spent < 2 * 300  # five minutes of two cores
 
     page = (tmp_path / "report.html").read_text()
-    for expected in ("Training", "Reflow", "One network call", "32 network calls", "FD[digits-cnn]", "copying", "Emoji", "resolved recipe"):
+    for expected in (
+        "Training",
+        "Reflow",
+        "One network call",
+        "32 network calls",
+        "FD[digits-cnn]",
+        "copying",
+        "Emoji",
+        "resolved recipe",
+    ):
         assert expected in page

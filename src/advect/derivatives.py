@@ -55,7 +55,15 @@ def central_difference(
         primals: Where.
         tangents: Along what, shaped like the primals.
         step: Step; None takes the cube root of the type's resolution (5e-3 in float32, 6e-6 in float64).
+
+    Raises:
+        InputError: In half precision, where the difference cancels.
     """
+    if primals[0].dtype.itemsize < 4:
+        raise InputError(
+            f"the state has type {str(primals[0].dtype).removeprefix('torch.')}, in which a difference quotient cancels: "
+            "give it in float32"
+        )
     h = torch.finfo(primals[0].dtype).eps ** (1 / 3) if step is None else step
     pairs = list(zip(primals, tangents, strict=True))
     ahead = f(*[p.add(w, alpha=h) for p, w in pairs])

@@ -62,8 +62,9 @@ def test_axes_of_other_states_and_solvers_that_need_a_score_are_refused(cli, run
         "sample", run, "--fitted", "pruned", "--out", "x.npy"
     )
     _keep(run, PrunedSource.of(torch.eye(64)[:2], tau=0.1))
-    assert "EulerMaruyama needs a score, but samples start from PrunedSource, and the velocity was trained from" in cli.refusal(
-        "sample", run, "--fitted", "pruned", "--out", "x.npy", "--solver", "EulerMaruyama"
+    assert (
+        "EulerMaruyama needs a score, but samples start from PrunedSource, and the velocity was trained from"
+        in cli.refusal("sample", run, "--fitted", "pruned", "--out", "x.npy", "--solver", "EulerMaruyama")
     )
 
 

@@ -56,6 +56,8 @@ class PairWriter:
             raise InputError(f"n={n}, shard_size={shard_size}: both are at least 1")
         if dtype not in ("float32", "float16"):
             raise InputError(f"dtype is {dtype!r}: pairs are stored as 'float32' or 'float16'")
+        if dtype == "float16" and source is not None and not source.needs_x1:
+            source.sample((1, *shape), dtype=torch.float16)  # a heavy-tailed source refuses a type it would overflow
         if seed is not None and source is None:
             raise InputError("seed is given without a source: x0 cannot be drawn again, pass source= or seed=None")
         self.folder, self.n, self.shape, self.dtype = Path(folder), n, tuple(shape), dtype

@@ -1,6 +1,7 @@
 """Figures of samples, trajectories and densities, with intervals, sample counts and real-against-real floors."""
 
 from advect.metrics.base import Estimate, Metric, bootstrap_mean
+from advect.metrics.coverage import interval_coverage
 from advect.metrics.frechet import FrechetDistance, frechet_distance
 from advect.metrics.judged import ClassAccuracy
 from advect.metrics.neighbours import NearestTraining, Precision, Recall, inside, nearest
@@ -35,6 +36,7 @@ __all__ = [
     "exact_w2",
     "frechet_distance",
     "inside",
+    "interval_coverage",
     "kernel_distance",
     "mmd",
     "nearest",

@@ -39,7 +39,7 @@ from advect.inverse import (
     restore,
 )
 from advect.inverse.operators import AverageDown, BicubicDown, Box, Operator
-from advect.metrics import psnr
+from advect.metrics import interval_coverage, psnr
 from advect.metrics.quadratic import energy_distance
 from advect.oracles import GaussianMixture, given_measurement
 from advect.randomness import generator, randn
@@ -122,6 +122,19 @@ CLAIMS = (
         None,
         ours_is="FLAIR",
         baseline_is="exact posterior",
+    ),
+    *(
+        Claim(
+            f"coverage, {task}, mixture",
+            "share of exact posterior draws inside the central 90 % interval of 64 samples, mean over hidden pixels"
+            if task == "hole"
+            else "share of exact posterior draws inside the central 90 % interval of 64 samples, mean over pixels",
+            "higher",
+            None,
+            ours_is="FLAIR",
+            baseline_is="other exact posterior samples",
+        )
+        for task in SMALL
     ),
     Claim(
         "against PnP-Flow as published, hole, mixture",
@@ -230,12 +243,23 @@ def _mixture(setting: Setting, out: Outcome) -> None:
             parts = x.unflatten(0, (-1, count))
             return parts, sum(float(energy_distance(a, b)) for a, b in zip(parts, exact, strict=True)) / len(exact)
 
+        def covered(parts: Tensor | list[Tensor]) -> float:
+            pairs = zip(parts, tests[1], strict=True)  # noqa: B023
+            seen = [interval_coverage(part.reshape(-1, *SHAPE), exact.reshape(-1, *SHAPE)) for part, exact in pairs]
+            return float(torch.stack(seen)[:, 0][:, hidden].mean())  # noqa: B023
+
+        hidden = ~SMALL["hole"].observed(8, 8)  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
+        if task != "hole":
+            hidden = torch.ones_like(hidden)
         found = {name: run(method, tests) for name, method in ablations(weights).items()}
-        published = run(PnPFlow(setting.pick(100, 20), setting.pick(5, 2)), tests)[1]
+        published, at = run(PnPFlow(setting.pick(100, 20), setting.pick(5, 2)), tests)
+        coverage = {name: covered(parts) for name, (parts, _) in found.items()}
+        coverage["PnP-Flow as published"], published = covered(published), at
         tuned = {}
         for name, choices in settings(weights, steps, setting.pick(8, 2)).items():
             _, method = best(choices, lambda m: run(m, tuning)[1])  # noqa: B023
-            tuned[name] = run(method, tests)[1]
+            parts, tuned[name] = run(method, tests)
+            coverage[f"{name}, tuned"] = covered(parts)
         full = found["FLAIR, not tuned"][1]
         out.values |= {
             f"noise adjustment, {task}, mixture": Measured(full, found["fresh noise"][1], calls=50),
@@ -246,7 +270,6 @@ def _mixture(setting: Setting, out: Outcome) -> None:
             ),
         }
         if task == "hole":
-            hidden = ~SMALL["hole"].observed(8, 8)  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
             ours, exact = (
                 sum(float(part.reshape(-1, *SHAPE).std(0)[0][hidden].mean()) for part in parts) / len(parts)
                 for parts in (found["FLAIR, not tuned"][0], tests[1])
@@ -255,12 +278,18 @@ def _mixture(setting: Setting, out: Outcome) -> None:
             out.values["against PnP-Flow as published, hole, mixture"] = Measured(full, published, calls=50)
         other = _measured(mixture, operator, setting.pick(4, 2), 64, setting.seed, "test", draw=1)[1]
         floor = sum(float(energy_distance(a, b)) for a, b in zip(other, tests[1], strict=True)) / len(other)
+        coverage["exact samples"] = covered(other)
+        out.values[f"coverage, {task}, mixture"] = Measured(coverage["FLAIR, not tuned"], coverage["exact samples"])
         figures = {name: value for name, (_, value) in found.items()}
         figures |= {"PnP-Flow as published": published} | {f"{k}, tuned": v for k, v in tuned.items()}
         for name, value in (figures | {"exact samples": floor}).items():
-            rows.setdefault(name, []).append(value)
-    title = "Energy distance to exact posterior samples, mixture (D-Flow: a quarter of the samples)"
-    out.tables.append(Table("mixture", title, ("method", *SMALL), list(rows.items())))
+            rows.setdefault(name, []).extend([value, coverage[name]])
+    title = (
+        "Energy distance (ED) to exact posterior samples, and coverage of their 90 % intervals, mixture "
+        "(D-Flow: a quarter of the samples)"
+    )
+    heads = (f"{task}: {what}" for task in SMALL for what in ("ED", "coverage"))
+    out.tables.append(Table("mixture", title, ("method", *heads), list(rows.items())))
 
 
 def _measured(
