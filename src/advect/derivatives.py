@@ -61,8 +61,7 @@ def central_difference(
     """
     if primals[0].dtype.itemsize < 4:
         raise InputError(
-            f"the state has type {str(primals[0].dtype).removeprefix('torch.')}, in which a difference quotient cancels: "
-            "give it in float32"
+            f"the state has type {primals[0].dtype}, in which a difference quotient cancels: give it in float32"
         )
     h = torch.finfo(primals[0].dtype).eps ** (1 / 3) if step is None else step
     pairs = list(zip(primals, tangents, strict=True))

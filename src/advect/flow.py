@@ -319,7 +319,7 @@ class Flow(nn.Module):
         )
 
     def told(self, n: int, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Conditions as the network is told them: one value spread over n samples, checked, null where none is given."""
+        """Conditions as the network is told them: one value spread over n samples, null where none is given."""
         known = {item.name: item for item in self.conditions.items}
         if not known and given and getattr(self.network, "spec", None) is not None:
             raise InputError(f"{sorted(given)} is neither an option of sample nor a condition: this flow has none")
@@ -469,7 +469,8 @@ class Flow(nn.Module):
             warnings.warn(
                 f"this flow was trained for Euler on the grid {', '.join(f'{t:g}' for t in only)} alone, and is run "
                 f"otherwise ({type(solver).__name__ if solver else 'an adaptive solver'}, {len(times) - 1} steps): "
-                "leave solver, grid and steps as they are, or take the flow it was made from"
+                "leave solver, grid and steps as they are, or take the flow it was made from",
+                stacklevel=3,
             )
 
     def _refuse_kinds_without_way_back(self) -> None:

@@ -64,14 +64,16 @@ class Sampler(Part):
         for part in (part for part in parts_in(self) if part.fitted_on is not None):
             if part.fitted_on != (own := weights()):
                 raise InputError(
-                    f"{class_path(type(part))} was fitted on a flow whose weights have the hash {str(part.fitted_on)[:12]}, "
-                    f"and those of this flow have {own[:12]}: fit it again on this flow with advect calibrate"
+                    f"{class_path(type(part))} was fitted on a flow whose weights have the hash "
+                    f"{str(part.fitted_on)[:12]}, and those of this flow have {own[:12]}: fit it again on this flow with "
+                    "advect calibrate"
                 )
         grid = self.grid
         if isinstance(grid, BellmanGrid) and grid.fitted and grid.fitted_under != guidance_text(self.guidance):
             warnings.warn(
                 f"the grid was fitted under the guidance {grid.fitted_under or 'none'} and is used under "
-                f"{guidance_text(self.guidance) or 'none'}: guidance bends the trajectories, so fit it again under it"
+                f"{guidance_text(self.guidance) or 'none'}: guidance bends the trajectories, so fit it again under it",
+                stacklevel=2,
             )
 
 

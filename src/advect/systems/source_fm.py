@@ -152,7 +152,7 @@ CLAIMS = (
         paper="CIFAR-10 FID: 34.49 plain, 48.10 aligned and pruned (worse)",
         ours_is="trained from c z, c = E|x1|/E|z|, and pruned at sampling",
         baseline_is="plain Gaussian",
-            cause="digits are nearly as long as noise (c = .85; .49 on CIFAR-10): no loss at few steps shows at this c",
+        cause="digits are nearly as long as noise (c = .85; .49 on CIFAR-10): no loss at few steps shows at this c",
     ),
     Claim(
         "norm-aligned against a time shift, digits, 20 steps",
