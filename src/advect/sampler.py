@@ -65,8 +65,8 @@ class Sampler(Part):
             if part.fitted_on != (own := weights()):
                 raise InputError(
                     f"{class_path(type(part))} was fitted on a flow whose weights have the hash "
-                    f"{str(part.fitted_on)[:12]}, and those of this flow have {own[:12]}: fit it again on this flow with "
-                    "advect calibrate"
+                    f"{str(part.fitted_on)[:12]}, and those of this flow have {own[:12]}: fit it again on this flow "
+                    "with advect calibrate"
                 )
         grid = self.grid
         if isinstance(grid, BellmanGrid) and grid.fitted and grid.fitted_under != guidance_text(self.guidance):
