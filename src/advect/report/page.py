@@ -21,7 +21,7 @@ p { max-width: 46rem; margin: .5rem 0; }
 .lead, figcaption, .note { color: var(--soft); }
 figcaption, .note, nav { font-size: .88rem; }
 a { color: var(--mark); }
-nav a { margin-right: .9rem; white-space: nowrap; }
+nav a { margin-right: .9rem; display: inline-block; max-width: 100%; overflow-wrap: anywhere; }
 figure { margin: .8rem 0; }
 img { max-width: 100%; height: auto; display: block; }
 img.pixels { image-rendering: pixelated; border: 1px solid var(--line); border-radius: 4px; }

@@ -71,13 +71,15 @@ def _pictures(pictures: Pictures) -> Any:
     plt = require("matplotlib.pyplot", "report", "plotting")
     rows = len(pictures.images)
     count = max(len(images) for images in pictures.images.values())
-    figure, all_axes = plt.subplots(rows, 1, figsize=(0.55 * count, 0.8 * rows), squeeze=False)
+    height = 0.8 * rows + 0.35
+    figure, all_axes = plt.subplots(rows, 1, figsize=(0.55 * count, height), squeeze=False)
+    figure.subplots_adjust(left=0, right=1, bottom=0, top=1 - 0.5 / height, hspace=0.3)  # the title close to the rows
     for axes, (label, images) in zip(all_axes[:, 0], pictures.images.items(), strict=True):
         strip = np.concatenate([np.pad(np.array(i, np.uint8), _frame(i), constant_values=255) for i in images], axis=1)
         axes.imshow(strip, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         axes.set_title(label, fontsize=8, loc="left", pad=2)
         axes.axis("off")
-    figure.suptitle(pictures.title, fontsize=9)
+    figure.suptitle(pictures.title, fontsize=9, y=1, va="top")
     return figure
 
 
