@@ -58,10 +58,10 @@ def test_degrees_are_checked_and_said():
         with pytest.raises(InputError, match="degrees of freedom of StudentT are a number above 0"):
             StudentT(bad)  # pyright: ignore
     assert StudentT(math.inf) == StudentT(None)
-    assert StudentT() == StudentT(128)
-    assert config_of(StudentT())["init_args"] == {"df": 128.0}  # a Flow keeps the number
     with pytest.warns(UserWarning, match="df is 'auto', so StudentT takes 128 degrees"):
-        StudentT("auto").sample((2, 2))
+        automatic = StudentT()
+    assert automatic == StudentT(128)
+    assert config_of(automatic)["init_args"] == {"df": 128.0}  # a Flow keeps the number
     with pytest.warns(UserWarning, match="the mean radius of the source is infinite"):
         StudentT(1).sample((2, 2))
     with pytest.warns(UserWarning, match="the mean square of the source is infinite"):
@@ -69,7 +69,7 @@ def test_degrees_are_checked_and_said():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         StudentT(3).sample((2, 2))
-        build(config_of(StudentT())).sample((2, 2))
+        build(config_of(automatic)).sample((2, 2))
 
 
 def test_draws_that_would_overflow_their_type_are_refused():

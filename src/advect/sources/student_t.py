@@ -50,8 +50,11 @@ class StudentT(Source):
     df: float | Literal["auto"] | None = "auto"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_automatic", self.df == "auto")
         df = AUTO if self.df == "auto" else self.df
+        if self.df == "auto":
+            warnings.warn(
+                f"df is 'auto', so StudentT takes {AUTO:g} degrees of freedom: give df to choose them", stacklevel=2
+            )
         if df is not None:
             if isinstance(df, (str, bool)) or not df > 0:
                 raise InputError(
@@ -96,10 +99,6 @@ class StudentT(Source):
             raise InputError(
                 f"df is {D:g}: about {min(share, 1.0):.1g} of the draws leave the range of {str(dtype)[6:]} on a path "
                 "of noise level 80: take a larger df, or draw in float32 or float64"
-            )
-        if self.__dict__["_automatic"]:
-            warnings.warn(
-                f"df is 'auto', so StudentT takes {D:g} degrees of freedom: give df to choose them", stacklevel=2
             )
         if D <= 2:
             what = "mean radius" if D <= 1 else "mean square"
