@@ -17,15 +17,16 @@ from torch import Tensor, nn
 
 from advect.data import Clothing, Data, Digits, Emoji
 from advect.encoders.classifier import WEIGHTS, ConvNet
+from advect.encoders.training import train_classifier
 from advect.files import save_tensors, write_json
-from advect.randomness import generator, rand, randint, randn_like, randperm
+from advect.randomness import rand, randint, randn_like
 
 SETTINGS = {
     "digits": {"data": Digits(), "widths": (32, 48), "members": 4, "epochs": 60, "shift": 1, "mirror": False},
     "emoji": {"data": Emoji(), "widths": (24, 48, 64), "members": 2, "epochs": 30, "shift": 3, "mirror": True},
     "clothing": {"data": Clothing(), "widths": (24, 48, 64), "members": 2, "epochs": 30, "shift": 3, "mirror": True},
 }
-BATCH, RATE, SMOOTHING, NOISE, DECAY = 64, 4e-3, 0.05, 0.1, 0.02
+RATE, NOISE = 4e-3, 0.1
 
 
 def everything(data: Data, split: str) -> tuple[Tensor, Tensor]:
@@ -47,26 +48,20 @@ def augmented(images: Tensor, shift: int, mirror: bool, g: torch.Generator) -> T
     return out + NOISE * rand((rows, 1, 1, 1), g) * randn_like(out, g)
 
 
-def train(name: str, seed: int, images: Tensor, labels: Tensor, classes: int) -> ConvNet:
+def train(name: str, seed: int, images: Tensor, labels: Tensor) -> ConvNet:
     """One member of an ensemble."""
     settings = SETTINGS[name]
-    torch.manual_seed(seed)
-    net = ConvNet(images.shape[1], settings["widths"], classes).to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(net.parameters(), RATE, weight_decay=DECAY)
-    steps = settings["epochs"] * (len(images) // BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, steps)
-    g = generator(seed, "extractor", name)
-    for _ in range(settings["epochs"]):
-        for rows in randperm(len(images), g).split(BATCH)[: len(images) // BATCH]:
-            x = augmented(images[rows], settings["shift"], settings["mirror"], g)
-            loss = nn.functional.cross_entropy(
-                net(x.contiguous(memory_format=torch.channels_last)), labels[rows], label_smoothing=SMOOTHING
-            )
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-    return net.eval()
+    return train_classifier(
+        images,
+        labels,
+        widths=settings["widths"],
+        epochs=settings["epochs"],
+        lr=RATE,
+        one_cycle=True,
+        augment=lambda x, g: augmented(x, settings["shift"], settings["mirror"], g),
+        seed=seed,
+        purpose=("extractor", name),
+    )
 
 
 @torch.no_grad()
@@ -85,7 +80,7 @@ def main() -> None:
         settings, start = SETTINGS[name], time.process_time()
         images, labels = everything(settings["data"], "train")
         classes = int(labels.max()) + 1
-        nets = [train(name, seed, images, labels, classes) for seed in range(settings["members"])]
+        nets = [train(name, seed, images, labels) for seed in range(settings["members"])]
         weights = {
             f"members.{i}.{k}": v.half() if v.is_floating_point() else v
             for i, net in enumerate(nets)

@@ -60,6 +60,7 @@ def rehearse_loss(objective: Objective, nets: Networks, batch: Batch, seed: int 
         return
     still = Networks(
         _like(nets.model, kind_of(nets.model)),
+        None if nets.ema is None else _like(nets.ema, kind_of(nets.ema)),
         others={role: _like(network, kind_of(network)) for role, network in nets.others.items()},
         transport=nets.transport,
     )

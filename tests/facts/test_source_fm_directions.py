@@ -160,7 +160,7 @@ def test_a_scaled_gaussian_keeps_its_score_and_a_pruned_one_has_none():
     torch.testing.assert_close(x.double().T.cov(), real.T.cov(), rtol=0, atol=0.08)
     pruned = PrunedSource.of(torch.eye(2)[:1], tau=0.5, source=aligned)
     assert flow.sample(8, seed=0, source=pruned, solver=Heun(), steps=4).shape == (8, 2)
-    with pytest.raises(InputError, match="needs a Gaussian source, but it is PrunedSource: take an ODE solver"):
+    with pytest.raises(InputError, match="needs a score, but samples start from PrunedSource"):
         flow.sample(8, seed=0, source=pruned, solver=EulerMaruyama(), steps=4)
     assert Transport(pruned).score_refusal is not None
     assert pruned.log_prob(torch.zeros(3, 2)) is None

@@ -11,12 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from advect.conditions import ClassLabel, Conditions
 from advect.data import Digits, Tensors
 from advect.encoders import SmallClassifier, extract
 from advect.encoders.classifier import ConvNet
+from advect.encoders.training import train_classifier
 from advect.fields import Run
 from advect.fitting import FitRAAG, RatioCurve, alpha_for, ratio_curve
 from advect.flow import Flow
@@ -348,7 +349,7 @@ def _digits(setting: Setting, out: Outcome) -> None:
     flow = train(digits_network, Tensors(images[ours], told), drop=0.1, settings=settings, seed=seed)
     flow.sampler = flow.sampler.but(solver=Euler(), steps=10)
     real, truth = held_out(digits), torch.cat([all_labels(digits, "validation"), all_labels(digits, "test")])
-    judge = _judge(images[other], labels[other], seed, setting.pick(40, 8))
+    judge = train_classifier(images[other], labels[other], epochs=setting.pick(40, 8), seed=seed, purpose=("judge",))
     right = float((_classes(judge, real) == truth).double().mean())
     out.notes.append(f"digits: the classifier of the other half is right on {right:.3f} of held-out digits (seed 0)")
 
@@ -395,23 +396,6 @@ def _show(out: Outcome, swept: Swept, sample: Callable[[Guidance | None, int], T
         strips |= with_nearest(x, training, f"RAAG, {name}") if rule == "RAAG" else {f"{rule}, {name}": images_of(x)}
     title = f"Digits 0 to 9 twice, 10 steps, the same noise; settings nearest to accuracy {level:.3f}"
     out.pictures.append(Pictures("digits-samples", title, strips))
-
-
-def _judge(images: Tensor, labels: Tensor, seed: int, epochs: int) -> ConvNet:
-    """A small classifier of one half of the pictures, with noise on them against learning them by heart."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        net = ConvNet(1, (32, 48), 10)
-    optimiser = torch.optim.AdamW(net.parameters(), 2e-3, weight_decay=0.02)
-    g = generator(seed, "judge")
-    for _ in range(epochs):
-        for rows in randperm(len(images), g).split(64):
-            noisy = images[rows] + 0.1 * randn(images[rows].shape, g)
-            loss = nn.functional.cross_entropy(net(noisy), labels[rows], label_smoothing=0.05)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-    return net.eval()
 
 
 @torch.no_grad()

@@ -7,10 +7,9 @@ with the control that shows what matters: the same extra training on shuffled pa
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from advect import couplings, distillation, interpolants, solvers, sources, times
-from advect.data import Clothing, Data, Digits, EightGaussians, Split, StoredPairs, Tensors, TwoDomains
+from advect.data import Clothing, Digits, EightGaussians, StoredPairs, Tensors, TwoDomains
 from advect.diagnostics import straightness
 from advect.distillation import KStep, OnlineReflow
 from advect.encoders import SmallClassifier
@@ -35,6 +34,7 @@ from advect.systems.framework import (
     held_out,
     images_of,
     points_of,
+    small_grey,
 )
 from advect.training import ConstantEMA, TrainSettings, make_pairs, reflow, reflow_online, train
 
@@ -301,7 +301,7 @@ def _digits(setting: Setting, out: Outcome) -> None:
 def _transfer(setting: Setting, out: Outcome) -> None:
     setting.say("transfer from clothing to digits")
     digits = Digits()
-    start = {split: _small_grey(Clothing(), split) for split in ("train", "test")}
+    start = {split: small_grey(all_images(Clothing(), split)) for split in ("train", "test")}
     domains = TwoDomains(Tensors(start["train"]), Tensors(all_images(digits, "train")))
     settings = TrainSettings(steps=setting.pick(3000, 300), batch_size=128, lr=1e-3, device="cpu")
     first = train(
@@ -344,11 +344,6 @@ def _shuffled(pairs: StoredPairs, seed: int) -> Tensors:
     assert batch.x0 is not None
     order = randperm(pairs.size(), generator(seed, "shuffled"))
     return Tensors(batch.x1, x0=batch.x0[order], pictures=False)
-
-
-def _small_grey(data: Data, split: Split) -> Tensor:
-    """Colour pictures averaged to 8x8 grey ones, (N, 1, 8, 8)."""
-    return torch.nn.functional.adaptive_avg_pool2d(all_images(data, split).mean(1, keepdim=True), 8)
 
 
 SYSTEM = System(

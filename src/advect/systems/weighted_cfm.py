@@ -43,6 +43,7 @@ from advect.systems.framework import (
     held_out,
     images_of,
     points_of,
+    small_grey,
     with_nearest,
 )
 from advect.training import ConstantEMA, TrainSettings, train
@@ -319,7 +320,7 @@ def _digits(setting: Setting, out: Outcome) -> None:
 
 def _clothing(setting: Setting, out: Outcome) -> None:
     """What the tilt of the data does to samples, where pictures differ in norm."""
-    real = {split: _small_grey(all_images(Clothing(), split)) for split in ("train", "test")}
+    real = {split: small_grey(all_images(Clothing(), split)) for split in ("train", "test")}
     data = Tensors(real["train"])
     settings = TrainSettings(steps=setting.pick(4000, 300), batch_size=128, lr=2e-3, device="cpu")
     samples = {}
@@ -391,11 +392,6 @@ def _plane_network(spec: NetSpec) -> MLP:
 def _norm(x: Tensor) -> float:
     """Mean Euclidean norm of pictures."""
     return float(x.flatten(1).norm(dim=1).mean())
-
-
-def _small_grey(x: Tensor) -> Tensor:
-    """Colour pictures averaged to 8x8 grey ones, (N, 1, 8, 8)."""
-    return torch.nn.functional.adaptive_avg_pool2d(x.mean(1, keepdim=True), 8)
 
 
 SYSTEM = System(

@@ -17,6 +17,7 @@ from advect.systems.framework.pictures import (
     digits_network,
     held_out,
     shipped_flow,
+    small_grey,
     with_nearest,
 )
 
@@ -38,5 +39,6 @@ __all__ = [
     "images_of",
     "points_of",
     "shipped_flow",
+    "small_grey",
     "with_nearest",
 ]

@@ -35,6 +35,11 @@ def digits_network(spec: NetSpec) -> MLP:
     return MLP(spec, hidden=(256, 256, 256, 256))
 
 
+def small_grey(images: Tensor) -> Tensor:
+    """Colour pictures averaged to 8x8 grey ones, (N, 1, 8, 8)."""
+    return torch.nn.functional.adaptive_avg_pool2d(images.mean(1, keepdim=True), 8)
+
+
 def with_nearest(samples: Tensor, training: Tensor, label: str, count: int = 20) -> dict[str, list[list[list[int]]]]:
     """Rows for :class:`Pictures`: the first samples, and below each the training picture nearest to it in pixels."""
     few = samples[:count]
