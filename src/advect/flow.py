@@ -5,27 +5,23 @@ Convention: t=0 is the source, t=1 the data, v = dx/dt, batch first. Samples are
 
 from __future__ import annotations
 
-import contextlib
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
 
-from advect.codecs import Codec, Identity
-from advect.conditions import Conditions
 from advect.errors import InputError
-from advect.fields import Kind, Run, bind, kind_of
-from advect.networks import Network
-from advect.parts import Part, config_of, modules_in
+from advect.fields import Run
+from advect.flow_base import FlowBase
+from advect.parts import Part
 from advect.randomness import NumberedGenerator
 from advect.sampler import Sampler
-from advect.solvers import Context, Euler, Trajectory, likelihood, start_state
+from advect.solvers import Euler, Trajectory, likelihood, start_state
 from advect.solvers.base import nodes as grid_nodes
 from advect.times import Grid
-from advect.transport import Transport
 
 if TYPE_CHECKING:
     from advect.guidance import Guidance
@@ -35,7 +31,7 @@ if TYPE_CHECKING:
 Project = Callable[[Tensor, float], Tensor]
 
 
-class Flow(nn.Module):
+class Flow(FlowBase):
     """Networks by role, and everything that sampling needs.
 
     Args:
@@ -51,112 +47,6 @@ class Flow(nn.Module):
     Attributes:
         fitted: Parts that were found later, by running the model, by name. Saved each in its own folder.
     """
-
-    def __init__(
-        self,
-        network: Callable[..., Any],
-        transport: Transport | None = None,
-        codec: Codec | None = None,
-        conditions: Conditions | None = None,
-        sampler: Sampler | None = None,
-        shape: tuple[int, ...] | None = None,
-        others: Mapping[str, nn.Module] | None = None,
-        record: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__()
-        self.network = network
-        self.others = nn.ModuleDict(dict(others or {}))
-        self.transport = Transport() if transport is None else transport
-        self.codec: Codec = Identity() if codec is None else codec
-        spec = getattr(network, "spec", None)
-        if conditions is None:
-            conditions = Conditions(tuple(spec.conditions)) if spec is not None else Conditions()
-        self.conditions = conditions
-        self.sampler = Sampler.for_kind(self.kind, self.transport.interpolant) if sampler is None else sampler
-        if shape is None and spec is None:
-            raise InputError("shape is not given and the network has no `spec`: pass shape=(2,) or the like")
-        self.shape: tuple[int, ...] = tuple(shape if shape is not None else spec.shape)  # pyright: ignore
-        self.record: dict[str, Any] = dict(record or {})
-        self.fitted: dict[str, Part] = {}
-        self._weak: tuple[Any, ...] = ()  # in a tuple: not a network of this flow, not saved, not hashed
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        weight = next(self.parameters(), None)
-        return torch.device("cpu") if weight is None else weight.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The type states are carried in: float64 if the weights are, else float32."""
-        weight = next(self.parameters(), None)
-        return torch.float64 if weight is not None and weight.dtype == torch.float64 else torch.float32
-
-    @property
-    def kind(self) -> Kind:
-        """What the model is: "field", "flow map" or "kernel"."""
-        return kind_of(self.network)
-
-    @property
-    def score_refusal(self) -> str | None:
-        """None if the velocity gives a score; else the sentence that says why it does not."""
-        return self.transport.score_refusal
-
-    def bind(
-        self, run: Run | None = None, *, role: str = "model", guidance: tuple[Guidance, ...] = (), **cond: Any
-    ) -> Callable[..., Any]:
-        """The network of a role with conditions (tensors, batch first) and guidance fixed, as one callable field."""
-        return bind(self.field(role, guidance), run, role=role, **cond)
-
-    def field(self, role: str = "model", guidance: tuple[Guidance, ...] = ()) -> Callable[..., Any]:
-        """The network of a role under guidance: a field ``f(x, t, **cond)``, still without conditions."""
-        network: Any = self.network if role == "model" else self.others[role]
-        if not guidance:
-            return network
-        from advect.guidance import Guided, GuidedKernel
-
-        if self.conditions.items and not self.conditions.null_is_trained:
-            for rule in guidance:
-                if rule.against == "null" and any(rule.needs_null(k / 64) for k in range(65)):
-                    names = ",".join(item.name for item in self.conditions.items)
-                    raise InputError(
-                        f"{type(rule).__name__} compares with the null condition, but this flow was trained without "
-                        f"dropping {names}: train with drop={{'{names}': 0.1}}, or take AutoGuidance and a weaker flow"
-                    )
-        if kind_of(network) == "kernel":
-            return GuidedKernel(network, guidance, self.conditions)  # pyright: ignore[reportReturnType]
-        weak = self._weak[0] if self._weak else dict(self.others).get("weak")
-        return Guided(network, guidance, self.conditions, weak=weak, interpolant=self.transport.interpolant)
-
-    def check(self, sampler: Sampler) -> None:
-        """Refuse a sampler that this flow cannot be sampled with, before anything is drawn or written."""
-        sampler.check(self.kind, self.weights_hash)
-        self.field(guidance=sampler.guidance)
-
-    def compare_with(self, weaker: Flow) -> Flow:
-        """Let AutoGuidance compare with a weaker flow (smaller, or trained less), in place; it is not saved along.
-
-        Args:
-            weaker: A flow of the same states, conditions and path.
-
-        Raises:
-            InputError: If states, conditions, path or codec differ: then its velocity means something else.
-        """
-        for name, own, its in (
-            ("kind", self.kind, weaker.kind),
-            ("shape", self.shape, weaker.shape),
-            ("conditions", self.conditions.items, weaker.conditions.items),
-            ("interpolant", self.transport.interpolant, weaker.transport.interpolant),
-            ("codec", config_of(self.codec), config_of(weaker.codec)),
-        ):
-            if own != its:
-                raise InputError(f"the weaker flow has {name} {its}, and this one {own}: they have to agree")
-        for name, value in self.codec.state_dict().items() if isinstance(self.codec, nn.Module) else ():
-            its = weaker.codec.state_dict()[name]  # pyright: ignore[reportAttributeAccessIssue]
-            if its.shape != value.shape or not torch.allclose(its.to(value), value, rtol=1e-4):
-                raise InputError(f"the weaker flow's codec has another {name}: fit both codecs on the same data")
-        self._weak = (weaker.network,)
-        return self
 
     @overload
     def sample(self, n: int, *, record: Literal[False] = ..., **options: Any) -> Tensor: ...
@@ -291,87 +181,6 @@ class Flow(nn.Module):
             return sampler.solver(field, x0, grid, run, project=project, context=context, record=True)
         return self.codec.decode(sampler.solver(field, x0, grid, run, project=project, context=context))
 
-    def context(self, run: Run | None = None, source: Source | None = None, **cond: Any) -> Context:
-        """What solvers need beside the velocity: path, source, and a score if one of the networks gives it.
-
-        What the velocity means is a matter of the source it was trained from. Samples that start elsewhere follow the
-        same ODE, but noise on the way would carry them to another law: then there is no score.
-
-        Args:
-            run: Counters.
-            source: Who is at t=0, if not the training source.
-            cond: Conditions, n each.
-        """
-        trained = self.transport.source
-        score = self.bind(run, role="score", **cond) if "score" in self.others else None
-        refusal = None if score is not None else self.score_refusal
-        if source is not None and source.gaussian != trained.gaussian:
-            refusal = refusal or (
-                f"samples start from {type(source).__name__}, and the velocity was trained from {trained}, "
-                "so noise on the way would not keep them on its path"
-            )
-        return Context(
-            self.transport.interpolant,
-            trained,
-            score=score,
-            score_refusal=refusal,
-            refine=self.bind(run, role="refiner", **cond) if "refiner" in self.others else None,
-        )
-
-    def told(self, n: int, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Conditions as the network is told them: one value spread over n samples, null where none is given."""
-        known = {item.name: item for item in self.conditions.items}
-        if not known and given and getattr(self.network, "spec", None) is not None:
-            raise InputError(f"{sorted(given)} is neither an option of sample nor a condition: this flow has none")
-        out: dict[str, Tensor] = {}
-        for name, value in given.items():
-            value = torch.as_tensor(value, device=self.device)
-            if known:
-                discrete = self.conditions[name].discrete
-                if value.ndim == (0 if discrete else 1):
-                    value = value.expand(n, *value.shape)
-            elif value.ndim == 0:
-                value = value.expand(n)
-            if value.shape[0] != n:
-                raise InputError(f"{name} has {value.shape[0]} values for {n} samples: give one for all, or {n}")
-            out[name] = value
-        if not known:
-            return out
-        out = self.conditions.check(out)
-        dropped = {name for names in self.conditions.drop for name in names.split(",")}
-        for name, item in known.items():
-            if name not in out:
-                if name not in dropped:
-                    raise InputError(
-                        f"{name} is not given, and this flow was trained without dropping it: pass {name}=, "
-                        f"or train with drop={{'{name}': 0.1}}"
-                    )
-                like = torch.zeros(n, dtype=torch.long) if item.discrete else torch.zeros(n, item.width)
-                out[name] = item.null(like).to(self.device)
-        return {name: v.to(self.dtype) if v.is_floating_point() else v for name, v in out.items()}
-
-    @contextlib.contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """Dropout off while sampling, and as before afterwards; a plain module in half precision under autocast."""
-        training = [module for module in self.modules() if module.training]
-        weight = None if isinstance(self.network, Network) else next(self.parameters(), None)
-        half = weight is not None and weight.dtype in (torch.float16, torch.bfloat16)
-        self.eval()
-        try:
-            with torch.autocast(self.device.type, weight.dtype) if half else contextlib.nullcontext():  # pyright: ignore
-                yield
-        finally:
-            for module in training:
-                module.training = True
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Flow:
-        for part in modules_in([*self.fitted.values(), self.sampler]):  # they move along, but are not its weights
-            part._apply(fn)
-        for module in self._weak:
-            if isinstance(module, nn.Module):
-                module._apply(fn)
-        return super()._apply(fn, recurse)
-
     def encode(
         self, x: Tensor, *, solver: Solver | None = None, grid: GridLike = 1, run: Run | None = None, **cond: Any
     ) -> Tensor:
@@ -479,12 +288,6 @@ class Flow(nn.Module):
                 f"the network is a {self.kind}, which gives no way back to the source and no density: train a velocity "
                 "field for that"
             )
-
-    def weights_hash(self) -> str:
-        """The identity of the networks' weights: what `fitted_on` of a part that was found on them names."""
-        from advect.saving import weights_hash
-
-        return weights_hash(self)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write ``flow.json``, ``model.safetensors`` and ``fitted/`` (see :mod:`advect.saving`)."""

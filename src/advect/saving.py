@@ -40,12 +40,6 @@ def versions() -> dict[str, str]:
     }
 
 
-def weights_hash(flow: Flow) -> str:
-    """The identity of the networks' weights alone: what `fitted_on` of a fitted part names."""
-    state = {f"network.{name}": value for name, value in _module_state(flow.network).items()}
-    return hash_tensors(state | {f"others.{name}": value for name, value in flow.others.state_dict().items()})
-
-
 def save(flow: Flow, folder: str | os.PathLike[str]) -> None:
     """Write a flow into a folder.
 
@@ -61,7 +55,7 @@ def save(flow: Flow, folder: str | os.PathLike[str]) -> None:
         "score_refusal": flow.score_refusal,
         "record": flow.record,
         "versions": versions(),
-        "hashes": {"model.safetensors": sha256(folder / "model.safetensors"), "weights": weights_hash(flow)},
+        "hashes": {"model.safetensors": sha256(folder / "model.safetensors"), "weights": flow.weights_hash()},
     }
     for name, part in flow.fitted.items():
         save_fitted(folder, name, part)
@@ -233,7 +227,3 @@ def _load_fitted(path: Path, trusted: bool) -> Part:
         part.load_state_dict(_checked_tensors(tensors, described["hashes"]["tensors.safetensors"]))
         part.eval()
     return part
-
-
-def _module_state(network: Any) -> dict[str, torch.Tensor]:
-    return network.state_dict() if isinstance(network, nn.Module) else {}

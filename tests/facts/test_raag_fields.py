@@ -16,7 +16,6 @@ from advect.interpolants import Linear
 from advect.networks import NetSpec, Network, Prediction
 from advect.oracles import GaussianMixture
 from advect.parts import build, config_of
-from advect.saving import weights_hash
 from advect.solvers import Euler, Heun
 from advect.times import TimeGrid
 
@@ -201,7 +200,7 @@ def test_a_rule_is_fitted_to_a_flow_and_tied_to_its_weights(tmp_path):
     fit = FitRAAG(first_scale=3.0, samples=64)
     rule = fit(flow, seed=1)
     assert rule == fit(flow, seed=1)
-    assert rule.fitted_on == weights_hash(flow)
+    assert rule.fitted_on == flow.weights_hash()
     assert [t for t, _, _ in rule.measured] == pytest.approx([0.0, 0.25, 0.5, 0.75])
     assert float(rule.scale(torch.tensor(rule.measured[0][1], dtype=F64))) == pytest.approx(3.0)
     assert build(config_of(rule)) == rule

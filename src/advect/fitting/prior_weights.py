@@ -24,7 +24,6 @@ from advect.interpolants import AffineInterpolant, Interpolant, Linear
 from advect.inverse import CalibratedWeights
 from advect.parts import Part
 from advect.randomness import generator, randn_like
-from advect.saving import weights_hash
 
 
 @torch.no_grad()
@@ -111,7 +110,7 @@ class FitPriorWeights(Fit):
         """Run the flow, under its sampler's guidance, on clean data; `cond` is what it is told of all of them."""
         assert flow is not None
         assert data is not None
-        weights = CalibratedWeights(self.offset, self.gamma, self.max_beta, fitted_on=weights_hash(flow))
+        weights = CalibratedWeights(self.offset, self.gamma, self.max_beta, fitted_on=flow.weights_hash())
         gaussian = flow.transport.source.gaussian
         if gaussian is None:
             raise InputError(f"the source is {type(flow.transport.source).__name__}: prior weights need a Gaussian one")
