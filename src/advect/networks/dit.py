@@ -13,7 +13,7 @@ from advect.networks.attention import KeyValues, SelfAttention, name_layers
 from advect.networks.base import NetSpec, Network
 from advect.networks.checkpointing import run_block
 from advect.networks.embeddings import Embedding
-from advect.networks.layers import zeroed
+from advect.networks.layers import LayerNorm, Linear, zeroed
 from advect.networks.patches import from_tokens, to_tokens
 
 
@@ -97,13 +97,13 @@ class DiT(Network):
         if width % heads or width % 4:
             raise InputError(f"width is {width} with {heads} heads: it must be a multiple of 4 and of heads")
         self.patch, self.checkpointing = patch, checkpointing
-        self.tokens = nn.Linear(channels * patch**2, width)
+        self.tokens = Linear(channels * patch**2, width)
         self.register_buffer("positions", grid_positions(high // patch, wide // patch, width), persistent=False)
         self.embed = Embedding(spec, width)
         self.blocks = nn.ModuleList(DiTBlock(width, heads, dropout) for _ in range(depth))
-        self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
-        self.modulation = zeroed(nn.Linear(width, 2 * width))
-        self.head = zeroed(nn.Linear(width, channels * patch**2))
+        self.norm = LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.modulation = zeroed(Linear(width, 2 * width))
+        self.head = zeroed(Linear(width, channels * patch**2))
         name_layers(self)
 
     @property
@@ -137,14 +137,14 @@ class DiTBlock(nn.Module):
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.norm0 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
-        self.norm1 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.norm0 = LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.norm1 = LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.attention = SelfAttention(width, heads)
         self.feed = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Dropout(dropout), nn.Linear(4 * width, width)
+            Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Dropout(dropout), Linear(4 * width, width)
         )
         self.dropout = nn.Dropout(dropout)
-        self.modulation = zeroed(nn.Linear(width, 6 * width))
+        self.modulation = zeroed(Linear(width, 6 * width))
         for layer in (*self.attention.children(), *self.feed):
             if isinstance(layer, nn.Linear):
                 nn.init.xavier_uniform_(layer.weight)

@@ -16,7 +16,7 @@ from advect.broadcasting import per_sample_time
 from advect.conditions import Condition
 from advect.errors import InputError
 from advect.networks.base import NetSpec
-from advect.networks.layers import zeroed
+from advect.networks.layers import Linear, zeroed
 
 MAX_FREQUENCY = 100.0
 """Highest angular frequency of a time embedding, rad per unit time: finer structure in t only roughens d/dt."""
@@ -60,8 +60,8 @@ class TimeEmbedding(nn.Module):
     def __init__(self, width: int, zero: bool = False) -> None:
         super().__init__()
         self.features = 128
-        self.inner = nn.Linear(self.features, width)
-        self.outer = nn.Linear(width, width)
+        self.inner = Linear(self.features, width)
+        self.outer = Linear(width, width)
         if zero:
             zeroed(self.outer)
 
@@ -88,7 +88,7 @@ class ConditionEmbedding(nn.Module):
                 )
         self.conditions = {c.name: c for c in conditions}
         self.tables = nn.ModuleDict(
-            {c.name: nn.Embedding(c.width + 1, width) if c.discrete else nn.Linear(c.width, width) for c in conditions}
+            {c.name: nn.Embedding(c.width + 1, width) if c.discrete else Linear(c.width, width) for c in conditions}
         )
         for table in self.tables.values():
             if isinstance(table, nn.Embedding):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from advect.errors import InputError
 from advect.networks.base import NetSpec, Network
 from advect.networks.embeddings import ConditionEmbedding, harmonics, sample_times
+from advect.networks.layers import LayerNorm, Linear
 
 
 class MLP(Network):
@@ -57,9 +58,9 @@ class MLP(Network):
         states = math.prod(spec.shape)
         self.conditions = ConditionEmbedding(spec.conditions, embedding)
         first = states + spec.times * (1 + 2 * frequencies) + (embedding if spec.conditions else 0)
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip((first, *widths), widths, strict=False))
-        self.norms = nn.ModuleList(nn.LayerNorm(w) for w in widths[1:]) if residual else None
-        self.head = nn.Linear(widths[-1], states)
+        self.layers = nn.ModuleList(Linear(a, b) for a, b in zip((first, *widths), widths, strict=False))
+        self.norms = nn.ModuleList(LayerNorm(w) for w in widths[1:]) if residual else None
+        self.head = Linear(widths[-1], states)
 
     def from_field(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         first, new = state.get("layers.0.weight"), 1 + 2 * self.frequencies

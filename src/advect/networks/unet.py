@@ -13,7 +13,7 @@ from advect.networks.attention import SelfAttention, name_layers
 from advect.networks.base import NetSpec, Network
 from advect.networks.checkpointing import run_block
 from advect.networks.embeddings import Embedding
-from advect.networks.layers import GroupNorm, zeroed
+from advect.networks.layers import Conv2d, GroupNorm, Linear, zeroed
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class UNet(Network):
         def block(inner: int, outer: int, attends: bool = False, resample: Resample = "none") -> UNetBlock:
             return UNetBlock(inner, outer, told, attends, resample, dropout, skip_scale)
 
-        self.stem = nn.Conv2d(spec.shape[0], width, 3, padding=1)
+        self.stem = Conv2d(spec.shape[0], width, 3, padding=1)
         self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
         skips, c = [width], width
         for i, level in enumerate(channels):
@@ -115,7 +115,7 @@ class UNet(Network):
                 steps.append(block(c, c, resample="up"))
             self.decoder.append(steps)
         self.norm = GroupNorm(c)
-        self.head = zeroed(nn.Conv2d(c, spec.shape[0], 3, padding=1))
+        self.head = zeroed(Conv2d(c, spec.shape[0], 3, padding=1))
         name_layers(self)
 
     @property
@@ -179,10 +179,10 @@ class UNetBlock(nn.Module):
         super().__init__()
         self.resample, self.skip_scale = resample, skip_scale
         self.norm0, self.norm1 = GroupNorm(inner), GroupNorm(outer)
-        self.conv0 = nn.Conv2d(inner, outer, 3, padding=1)
-        self.conv1 = zeroed(nn.Conv2d(outer, outer, 3, padding=1))
-        self.skip = nn.Conv2d(inner, outer, 1) if inner != outer else nn.Identity()
-        self.modulation = nn.Linear(told, 2 * outer)
+        self.conv0 = Conv2d(inner, outer, 3, padding=1)
+        self.conv1 = zeroed(Conv2d(outer, outer, 3, padding=1))
+        self.skip = Conv2d(inner, outer, 1) if inner != outer else nn.Identity()
+        self.modulation = Linear(told, 2 * outer)
         self.dropout = nn.Dropout(dropout)
         if attends:
             self.norm2 = GroupNorm(outer)
