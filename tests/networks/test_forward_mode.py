@@ -187,14 +187,12 @@ def test_inference_mode_agrees_with_torch(along):
     torch.testing.assert_close(got, by_torch(*along), rtol=1e-10, atol=1e-10)
 
 
-def test_autocast_is_left_to_torch(along):
-    net, x, dx = along
-    net, x, dx = net.float(), tuple(a.float() for a in x), tuple(a.float() for a in dx)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert moving(x[0]) is None
-        got, want = by_hand(net, x, dx), by_torch(net, x, dx)
-    for a, b in zip(got, want, strict=True):
-        assert (a - b).abs().mean() < 0.1 * b.abs().mean()
+def test_autocast_is_left_to_torch():
+    with torch.no_grad(), forward_ad.dual_level():
+        x = forward_ad.make_dual(numbers(4, 12).float(), numbers(4, 12, seed=1).float())
+        assert moving(x) is not None
+        with torch.autocast("cpu", torch.bfloat16):
+            assert moving(x) is None
 
 
 def test_batched_transforms_are_left_to_torch(along):
