@@ -50,6 +50,11 @@ def fill(found: re.Match[str], results: list[dict[str, Any]], page: Path) -> str
     return f"<!-- results: {slug} -->\n{content or f'Not measured yet: `advect reproduce {slug}`.'}\n{END}"
 
 
+def against(claim: dict[str, Any]) -> str:
+    """The baseline's figure, where there is one."""
+    return "" if claim["baseline"] is None else f" against {shown(claim['baseline'])}"
+
+
 def summary(results: list[dict[str, Any]]) -> str:
     """One line per system, and every claim that does not hold."""
     lines = ["| system | headline | baseline | ours | claims that hold |", "|---|---|---|---|---|"]
@@ -63,8 +68,8 @@ def summary(results: list[dict[str, Any]]) -> str:
         cells = (page, f"{first['name']}: {first['metric']}", first["baseline"], first["ours"], held)
         lines.append("| " + " | ".join(map(shown, cells)) + " |")
         fallen += [
-            f"- {result['slug']}, {claim['name']}: {shown(claim['ours'])} against {shown(claim['baseline'])}; "
-            f"the rule was: {claim['rule']}. Cause: {claim['cause']}."
+            f"- {result['slug']}, {claim['name']}: {shown(claim['ours'])}{against(claim)}; the rule, for each of "
+            f"{claim['seeds']} seeds: {claim['rule']}. Cause: {claim['cause']}."
             for claim in judged
             if not claim["holds"]
         ]
