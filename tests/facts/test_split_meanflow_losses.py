@@ -60,7 +60,9 @@ def _frozen(net: MLP, objective: Objective) -> tuple[Tensor, Tensor]:
     return loss.prediction, loss.target.clone()
 
 
-@pytest.mark.parametrize("make", [lambda **k: MeanFlow(SortedPairs(Uniform(), 0.25), **k), SplitMeanFlow], ids=["MeanFlow", "SplitMeanFlow"])
+@pytest.mark.parametrize(
+    "make", [lambda **k: MeanFlow(SortedPairs(Uniform(), 0.25), **k), SplitMeanFlow], ids=["MeanFlow", "SplitMeanFlow"]
+)
 @pytest.mark.parametrize("power", [None, 0.0, 0.75, 1.0], ids=str)
 def test_fact_07_the_gradient_is_that_of_frozen_targets_and_weights(make, power: float | None):
     net = network()
