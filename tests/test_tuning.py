@@ -8,19 +8,21 @@ import pytest
 import torch
 
 from advect.batch import Batch
-from advect.conditions import ClassLabel, Conditions
+from advect.conditions import ClassLabel, Conditions, Vector
 from advect.data import Tensors
 from advect.errors import InputError
 from advect.fields import Run
 from advect.flow import Flow
-from advect.guidance import CFG
+from advect.guidance import CFG, AutoGuidance
+from advect.interpolants import LinearChain
 from advect.metrics import EnergyDistance
-from advect.networks import MLP
+from advect.networks import MLP, MLPKernel, NetSpec
 from advect.oracles import reference_mixture
 from advect.sampler import Sampler
 from advect.solvers import RK4, Euler, FlowMapJumps
 from advect.times import TimeGrid
 from advect.training import train
+from advect.transport import Transport
 from advect.tuning import tune
 
 METRIC = EnergyDistance(resamples=100)
@@ -91,6 +93,31 @@ def test_a_flow_map_is_tuned_over_grids_alone():
     found = tune(flow, 2, METRIC, real(100, 0), real(100, 1), n=50)
     assert {type(c.sampler.solver) for c in found.searched} == {FlowMapJumps}
     assert len(found.searched) > 2
+
+
+def test_a_chain_of_fixed_times_keeps_them():
+    kernel = MLPKernel(NetSpec((2,)), hidden=(8, 8))
+    flow = Flow(kernel, Transport(interpolant=LinearChain((0.0, 0.5, 1.0))))
+    found = tune(flow, 4, METRIC, real(50, 0), real(50, 1), n=50)
+    assert [c.name for c in found.searched] == ["default"]
+    assert found.searched[0].evaluations == 2
+
+
+def test_a_flow_that_is_told_numbers_is_tuned_on_those_of_the_data():
+    vector = Vector(2)
+    flow = Flow(MLP(NetSpec((2,), (vector,)), hidden=(8,)), conditions=Conditions((vector,)))
+    told = [Batch(real(50, k).x1, {"vector": real(50, k + 2).x1}) for k in range(2)]
+    found = tune(flow, 3, METRIC, *told, n=50, cond=lambda real, n: {"vector": real.cond["vector"][:n]})
+    assert any("Bellman" in candidate.name for candidate in found.searched)
+
+
+def test_a_flow_that_compares_with_a_weaker_one_is_tuned_under_it():
+    label = ClassLabel(2)
+    strong, weak = (Flow(MLP(NetSpec((2,), (label,)), hidden=(8,)), conditions=Conditions((label,))) for _ in "ab")
+    strong.sampler = Sampler(Euler(), TimeGrid(4), guidance=(AutoGuidance(2.0),))
+    found = tune(strong.compare_with(weak), 4, METRIC, real(50, 0), real(50, 1), n=50, cond=two_classes)
+    assert found.searched[0].name == "default"
+    assert found.searched[0].evaluations == 4, "two steps of a pair"
 
 
 def test_a_budget_of_nothing_is_refused():

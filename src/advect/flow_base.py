@@ -137,6 +137,17 @@ class FlowBase(nn.Module):
         self._weak = (weaker.network,)
         return self
 
+    def but(self, **parts: Any) -> Self:
+        """The same networks, also the weaker one that they compare with, among other parts; the weights are shared.
+
+        Args:
+            parts: Arguments of the constructor by name; None for what it takes by default.
+        """
+        names = ("network", "transport", "codec", "conditions", "sampler", "shape", "others", "record")
+        other = type(self)(**{name: getattr(self, name) for name in names} | parts)
+        other._weak = self._weak
+        return other
+
     def context(self, run: Run | None = None, source: Source | None = None, **cond: Any) -> Context:
         """What solvers need beside the velocity: path, source, and a score if one of the networks gives it.
 

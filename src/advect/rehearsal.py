@@ -105,6 +105,8 @@ def rehearse(flow: Flow, sampler: Sampler | None = None) -> Run:
         others={role: _like(network, "field") for role, network in flow.others.items()},
     )
     still.weights_hash = flow.weights_hash  # parts that were fitted on the flow are at home here
+    if flow._weak:
+        still._weak = (_like(flow._weak[0], flow.kind),)
     names = {name for names in flow.conditions.drop for name in names.split(",")}
     told = {item.name: 0 if item.discrete else torch.zeros(item.width) for item in flow.conditions.items}
     guided = any(rule.against == "null" for rule in sampler.guidance)

@@ -118,7 +118,7 @@ def tune(
 
     plain = _default(flow, nfe)
     tried("default", plain)
-    for name, sampler in _solvers_and_grids(flow, plain, nfe, seed):
+    for name, sampler in _solvers_and_grids(flow, plain, nfe, search, seed):
         tried(name, sampler)
     leaders = best(2)
     for name, source in _sources(flow, training, seed):
@@ -149,7 +149,9 @@ def _default(flow: Flow, nfe: int) -> Sampler:
     return with_calls(flow, max(1, nfe // pair))
 
 
-def _solvers_and_grids(flow: Flow, plain: Sampler, nfe: int, seed: int) -> Iterator[tuple[str, Sampler]]:
+def _solvers_and_grids(
+    flow: Flow, plain: Sampler, nfe: int, search: Batch, seed: int
+) -> Iterator[tuple[str, Sampler]]:
     """Every usual solver on equal steps, then other grids under the solvers that make one call a step."""
     solvers = SOLVERS if flow.kind == "field" else (plain.solver,)
     for solver in solvers:
@@ -164,8 +166,8 @@ def _solvers_and_grids(flow: Flow, plain: Sampler, nfe: int, seed: int) -> Itera
             if sampler is not None and sampler.grid.steps > 1:
                 yield f"{_name(solver)}, {sampler.grid.steps} steps shifted by {shift:g}", sampler
     if flow.kind == "field" and flow.transport.only_grid is None:
-        guided = Flow(**_parts(flow), sampler=replace(plain, solver=Euler(), grid=TimeGrid(nfe)))
-        grid = FitBellman(steps=min(nfe, 100))(guided, seed=seed)
+        guided = flow.but(sampler=replace(plain, solver=Euler(), grid=TimeGrid(nfe)))
+        grid = FitBellman(steps=min(nfe, 100))(guided, _numbers_told(flow, search), seed=seed)
         assert isinstance(grid, Grid)
         for solver in (Euler(), AB2(), DPMpp2M()):
             sampler = _steps_within(flow, replace(plain, solver=solver, grid=grid), nfe)
@@ -215,17 +217,17 @@ def _fits(flow: Flow, sampler: Sampler, nfe: int) -> bool:
 
 def _evaluations(flow: Flow, sampler: Sampler) -> int:
     """Network evaluations per sample, counted on networks that stand still."""
+    run = rehearse(flow, sampler)
     if flow.kind == "kernel":
-        flow.check(sampler)
         pair = 2 if sampler.guidance else 1
         return pair * sampler.grid.steps * getattr(flow.network, "rounds", 1)
-    run = rehearse(flow, sampler)
     return sum(run.rows.values()) // 2  # two samples are rehearsed
 
 
-def _parts(flow: Flow) -> dict[str, Any]:
-    names = ("network", "transport", "codec", "conditions", "shape", "others")
-    return {name: getattr(flow, name) for name in names}
+def _numbers_told(flow: Flow, data: Batch) -> Batch:
+    """The data with conditions that cannot be drawn alone; classes are drawn evenly."""
+    drawn = {item.name for item in flow.conditions.items if item.discrete}
+    return data.replace(cond={name: value for name, value in data.cond.items() if name not in drawn})
 
 
 def _name(solver: Solver) -> str:

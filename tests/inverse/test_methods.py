@@ -80,6 +80,20 @@ def test_laws_of_methods(method, calls, path):
         method(field, y, operator, SHAPE, interpolant=StochasticInterpolant())
 
 
+@pytest.mark.parametrize("std", [0.5, 2.0])
+def test_ot_ode_knows_how_wide_the_source_is(std):
+    """The posterior N(y / 1.25, 0.2) of data N(0, 1) in noise 0.5, whatever the source is scaled by."""
+
+    def field(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        t = torch.as_tensor(t, dtype=x.dtype)
+        return (t - (1 - t) * std**2) * x / (t**2 + (1 - t) ** 2 * std**2)
+
+    y, run = torch.full((4000, 1, 1, 1), 0.8, dtype=F64), Run(torch.Generator().manual_seed(0))
+    x = OTODE(begin=0.01, steps=400)(field, y, Denoising(noise=0.5), (1, 1, 1), std=std, run=run).x
+    assert float(x.mean()) == pytest.approx(0.64, abs=0.03)
+    assert float(x.std()) == pytest.approx(math.sqrt(0.2), abs=0.03)
+
+
 def test_ot_ode_is_exact_in_the_mean_where_all_is_gaussian():
     """Denoising under N(0, s^2) with the true spread of x1 given x_t would be exact; its r^2 is that of s = 1."""
     prior, operator = Gaussian(torch.zeros(SHAPE).tolist(), 1.0), Denoising(noise=0.5)

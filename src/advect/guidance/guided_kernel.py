@@ -90,8 +90,8 @@ class BoundGuidedKernel:
         self, x: Tensor, k: Tensor | float, drawn: Tensor | None, carry: Any, step: Step | None = None
     ) -> tuple[Any, Any]:
         """Both backbone passes; where no rule acts at time k, the conditional one alone."""
-        # an autoregressive kernel carries what both passes have seen, so neither may miss a token
-        if self.rounds == 1 and not self._active(k):
+        # a kernel that carries what both passes have seen may miss a token in neither, also where a state is one token
+        if not hasattr(self.guided.model, "look") and not self._active(k):
             return self.plain.look(x, k, drawn, carry, step=step)
         if self.other is None:
             self.other = self._lay_out()

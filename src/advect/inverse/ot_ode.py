@@ -13,10 +13,11 @@ from advect.inverse.base import InverseMethod, Problem
 
 @dataclass(frozen=True)
 class OTODE(InverseMethod):
-    r"""v <- v + (g Delta / a) gamma (d x1hat / d x)' A' (r^2 A A' + noise^2)^-1 (y - A x1hat).
+    r"""v <- v + (g s^2 Delta / a) gamma (d x1hat / d x)' A' (r^2 A A' + noise^2)^-1 (y - A x1hat).
 
-    That is p(y | x_t) with x1 taken as N(x1hat, r^2), r^2 = g^2 / (g^2 + a^2): on the straight path the
-    factor is (1 - t) / t. Euler steps from `begin`, where the state is the noised back-projection.
+    That is p(y | x_t) with x1 taken as N(x1hat, r^2), r^2 = g^2 s^2 / (g^2 s^2 + a^2), and s the standard deviation of
+    the source: on the straight path from N(0, I) the factor is (1 - t) / t. Euler steps from `begin`, where the state
+    is the noised back-projection.
 
     Args:
         scale: gamma, above 0.
@@ -44,12 +45,13 @@ class OTODE(InverseMethod):
         for k in range(self.steps):
             t = self.begin + k * width
             c = path.coefficients(t)
-            spread = float(c.g**2 / (c.g**2 + c.a**2))
+            g = c.g * problem.std
+            spread = float(g**2 / (g**2 + c.a**2))
             with torch.enable_grad():
                 leaf = x.detach().requires_grad_()
                 v = problem.field(leaf, t)
                 seen = operator(problem.codec.decode(path.x1_from_v(v, leaf, t)))
                 pull = operator.solve(problem.y - seen.detach(), spread, noise**2, problem.shape)
                 guide = torch.autograd.grad((seen * pull).sum(), leaf)[0]
-            x = x + width * (v.detach() + self.scale * float(c.g * c.delta / c.a) * guide)
+            x = x + width * (v.detach() + self.scale * float(g * problem.std * c.delta / c.a) * guide)
         return x

@@ -95,9 +95,7 @@ def make_pairs(
             "drawn_from": seed,
         },
     )
-    states = Flow(  # the same networks without the codec: pairs are states
-        flow.network, flow.transport, None, flow.conditions, sampler, flow.shape, dict(flow.others.items())
-    )
+    states = flow.but(codec=None, sampler=sampler)  # pairs are states
     for shard, numbers in [mine for mine in writer.missing() if mine[0] % part[1] == part[0]]:
         parts: list[tuple[Tensor, Tensor, dict[str, Tensor]]] = []
         for start in range(numbers.start, numbers.stop, batch_size):

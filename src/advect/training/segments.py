@@ -94,9 +94,7 @@ def make_segments(
             "drawn_from": seed,
         },
     )
-    states = Flow(  # the same networks without the codec: segments are states
-        flow.network, flow.transport, None, flow.conditions, None, flow.shape, dict(flow.others.items())
-    )
+    states = flow.but(codec=None, sampler=None)  # segments are states
     path = flow.transport.interpolant
     for shard, numbers in [mine for mine in writer.missing() if mine[0] % part[1] == part[0]]:
         found: list[Tensor] = []
