@@ -149,9 +149,7 @@ def _default(flow: Flow, nfe: int) -> Sampler:
     return with_calls(flow, max(1, nfe // pair))
 
 
-def _solvers_and_grids(
-    flow: Flow, plain: Sampler, nfe: int, search: Batch, seed: int
-) -> Iterator[tuple[str, Sampler]]:
+def _solvers_and_grids(flow: Flow, plain: Sampler, nfe: int, search: Batch, seed: int) -> Iterator[tuple[str, Sampler]]:
     """Every usual solver on equal steps, then other grids under the solvers that make one call a step."""
     solvers = SOLVERS if flow.kind == "field" else (plain.solver,)
     for solver in solvers:
