@@ -145,8 +145,8 @@ def tune(
 
 def _default(flow: Flow, nfe: int) -> Sampler:
     """The flow's own sampler with as many steps as the budget has, guidance counted."""
-    pair = 2 if any(rule.against == "null" for rule in flow.sampler.guidance) else 1
-    return with_calls(flow, max(1, nfe // pair))
+    rows = 1 + len({rule.against for rule in flow.sampler.guidance})
+    return with_calls(flow, max(1, nfe // rows))
 
 
 def _solvers_and_grids(flow: Flow, plain: Sampler, nfe: int, search: Batch, seed: int) -> Iterator[tuple[str, Sampler]]:

@@ -89,7 +89,7 @@ def run(arguments: Sequence[str]) -> int:
             "nfe": budget.nfe,
             "seed": budget.seed,
             "n": budget.n,
-            "kept": not found.better,
+            "kept": budget.dry_run or not found.better,
             "searched": [_as_dict(candidate) for candidate in found.searched],
             "fresh": [_as_dict(found.default), _as_dict(found.winner)],
             "versions": versions(),
