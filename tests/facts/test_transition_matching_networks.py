@@ -10,7 +10,7 @@ from advect import Batch, Flow, NetSpec, Transport, train
 from advect.conditions import ClassLabel, Conditions
 from advect.data import Tensors
 from advect.fields import Run
-from advect.guidance import CFG, GuidedKernel
+from advect.guidance import CFG, GuidedKernel, Interval
 from advect.interpolants import IndependentChain, LinearChain
 from advect.networks import (
     MLP,
@@ -135,6 +135,25 @@ def counted(kernel: nn.Module, path, grid, **options) -> Run:
     bound = Flow(model, shape=SHAPE).bind(run, label=torch.arange(3))
     ChainSolver(Euler(), TimeGrid(4))(bound, pictures(3), grid, run, context=Context(path))
     return run
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_guidance_in_an_interval_of_a_history_of_one_token_a_state(batched):
+    """Both passes see every state, also where no rule acts: outside, and with scale 1, the draws are the plain ones."""
+    spec, cond, grid = NetSpec((4,), LABELS), {"label": torch.arange(3)}, CustomGrid(GRID)
+    kernel = filled(HistoryKernel(spec, 3, 1, 8, 2, patch=4, head=PlainHead((8,))))
+    noise = torch.randn(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+    def ends(rule) -> Tensor:
+        run = Run(torch.Generator().manual_seed(0))
+        model = GuidedKernel(kernel, rule, Conditions(LABELS), batched).bind(run, **cond)
+        return ChainSolver(Euler(), TimeGrid(4))(model, noise, grid, run, context=Context(IndependentChain(GRID)))
+
+    plain = ends(CFG(1.0))
+    for low, high in ((0.0, 0.4), (0.4, 1.0)):
+        assert torch.allclose(ends(Interval(CFG(1.0), low, high)), plain, atol=1e-12)
+        assert not torch.allclose(ends(Interval(CFG(3.0), low, high)), plain, atol=1e-6)
+        assert not torch.allclose(ends(Interval(CFG(3.0), low, high)), ends(CFG(3.0)), atol=1e-6)
 
 
 def test_fact_08_calls_of_backbone_and_head():
