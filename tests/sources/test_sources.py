@@ -252,3 +252,11 @@ def test_bad_settings_of_norms_and_directions_are_refused():
     ):
         with pytest.raises(InputError, match=sentence):
             bad()
+
+
+def test_a_mixture_in_half_precision_chooses_the_components_of_the_whole_one():
+    x = torch.randn(200, 6, generator=_seeded()) + 4 * (torch.arange(200) % 3 - 1)[:, None]
+    for source in (ClusterVonMisesFisher(3, 200.0), FittedMixture(3)):
+        source.fit(x, None, _seeded())
+        whole, half = (s.sample((100, 6), None, _seeded()) for s in (source, copy.deepcopy(source).half()))
+        torch.testing.assert_close(half, whole, rtol=0, atol=0.05)

@@ -47,7 +47,7 @@ def normalised(weights: tuple[float, ...] | None, count: int) -> tuple[float, ..
 def choose(weights: Tensor, n: int, generator: torch.Generator | None, rows: Tensor | None = None) -> Tensor:
     """n component numbers drawn by their weights (K,), on the weights' device; rows of one sample share theirs."""
     samples = n if rows is None else int(rows.max()) + 1
-    edges = weights.cumsum(0)
+    edges = (weights.double() if weights.dtype.itemsize < 4 else weights).cumsum(0)  # a draw as of a whole flow
     edges[-1] = 1.0  # a draw in [0, 1) must find its component whatever the sum was rounded to
     index = torch.searchsorted(edges, rand((samples,), generator, dtype=edges.dtype, device=edges.device), right=True)
     return index if rows is None else index[rows]
