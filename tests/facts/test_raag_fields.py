@@ -206,6 +206,10 @@ def test_a_rule_is_fitted_to_a_flow_and_tied_to_its_weights(tmp_path):
     assert build(config_of(rule)) == rule
     assert "scale 3 at the first step" in fit.summary(rule)[0]
     flow.sample(3, seed=0, guidance=rule, label=1)
+    alone = fit(flow, cond={"label": 1})
+    assert alone.measured != fit(flow).measured, "all classes in turn"
+    with pytest.raises(InputError, match="label has 1 values for 64 samples"):
+        fit(flow, cond={"label": [1]})
     other = _flow()
     with torch.no_grad():
         next(other.parameters()).add_(1.0)

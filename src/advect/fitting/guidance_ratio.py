@@ -186,15 +186,14 @@ class FitRAAG(Fit):
         if not flow.conditions.items:
             raise InputError("FitRAAG compares a condition with its null, and this flow has no conditions")
         for item in flow.conditions.items:
-            value = given.get(item.name)
-            if value is not None and torch.as_tensor(value).shape[:1] != (1,):  # not the first of "each"
+            if given.get(item.name) is not None:
                 continue
             if data is not None and item.name in data.cond:
                 rows = torch.arange(self.samples) % len(data)
                 given[item.name] = data.cond[item.name][rows]
             elif isinstance(item, ClassLabel):
                 given[item.name] = torch.arange(self.samples) % item.classes
-            elif value is None:
+            else:
                 raise InputError(f"{item.name} is not given: FitRAAG measures what it changes, so give it or data")
         return given
 

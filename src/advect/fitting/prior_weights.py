@@ -104,16 +104,17 @@ class FitPriorWeights(Fit):
     def needs_data(self) -> bool:
         return True
 
+    @torch.no_grad()
     def __call__(
         self, flow: Flow | None, data: Batch | None = None, *, seed: int = 0, cond: Mapping[str, Any] | None = None
     ) -> CalibratedWeights:
         """Run the flow, under its sampler's guidance, on clean data; `cond` is what it is told of all of them."""
-        assert flow is not None
-        assert data is not None
+        if flow is None or data is None:
+            raise InputError("prior weights are found by running a flow on clean data: give both")
         weights = CalibratedWeights(self.offset, self.gamma, self.max_beta, fitted_on=flow.weights_hash())
         gaussian = flow.transport.source.gaussian
-        if gaussian is None:
-            raise InputError(f"the source is {type(flow.transport.source).__name__}: prior weights need a Gaussian one")
+        if gaussian is None or gaussian[0] != 0.0:
+            raise InputError(f"the source is {flow.transport.source}: prior weights need a Gaussian one of mean 0")
         pictures = data.x1[: self.samples]
         own = {item.name for item in flow.conditions.items} & set(data.cond) if self.told else set[str]()
         known = {name: data.cond[name][: self.samples] for name in own} | dict(cond or {})
