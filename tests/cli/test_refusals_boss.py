@@ -125,6 +125,13 @@ def test_the_stage_straightens_resumes_and_warns_elsewhere(cli, tiny_run, tmp_pa
     )
 
 
+def test_the_stage_finds_its_grid_from_data_too(cli, tiny_run, tmp_path):
+    recipe = tmp_path / "boss.yaml"
+    base = (tiny_run.parent / "tiny.yaml").read_text()
+    recipe.write_text(base + STAGES.replace("n: 8,", "n: 8, from_data: true,"))
+    assert cli("train", recipe, "--folder", "out", "--quiet")[0] == 0
+
+
 def test_recipes_fit(cli, tmp_path):
     from advect.cli import main
 

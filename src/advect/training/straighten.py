@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from advect.codecs import Identity
 from advect.conditions import Conditions
 from advect.data.segments import StoredSegments
@@ -159,7 +161,10 @@ class Straighten(Stage):
         """The grid, found once and kept in the folder of the stage."""
         processes = find_processes(workspace.recipe.train.device)
         if processes.main and not (folder / "fitted" / self.fit.name / "part.json").exists():
-            save_fitted(folder, self.fit.name, self.fit(flow, None, seed=workspace.seed))
+            data, classes = None, all(item.discrete for item in flow.conditions.items)  # which are drawn evenly
+            if self.fit.needs_data or not classes:
+                data = workspace.data.batch("train", torch.arange(min(self.fit.n, workspace.data.size("train"))))
+            save_fitted(folder, self.fit.name, self.fit(flow, data, seed=workspace.seed))
         processes.wait()
         grid = load_fitted(folder, self.fit.name)
         assert isinstance(grid, BellmanGrid)
