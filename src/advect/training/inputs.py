@@ -145,7 +145,7 @@ def fit_transport(transport: Transport, codec: Codec, data: Data, conditions: Co
         source.fit(x1, cond, draws)
     if not coupling.fitted:
         if batch.x0 is not None:
-            x0 = codec.encode(batch.x0)
+            x0 = codec.encode(batch.x0, draws)
         else:
             x0 = source.sample(x1.shape, cond, draws, x1=x1, dtype=x1.dtype)
         coupling.fit(x0, x1, cond, draws)
