@@ -99,8 +99,14 @@ class Strokes(Inpainting):
         if not (0 < share < 1 and 0 < brush < 1):
             raise InputError(f"share is {share} and brush {brush}: both lie between 0 and 1")
         self.share, self.brush, self.seed = share, brush, seed
+        self._drawn: dict[tuple[int, int], Tensor] = {}  # methods ask at every data step
 
     def observed(self, height: int, width: int) -> Tensor:
+        if (height, width) not in self._drawn:
+            self._drawn[height, width] = self._draw(height, width)
+        return self._drawn[height, width]
+
+    def _draw(self, height: int, width: int) -> Tensor:
         numbers = generator(self.seed, "strokes", height, width)
         rows, columns = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
         seen = torch.ones(height, width, dtype=torch.bool)
