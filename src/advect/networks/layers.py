@@ -40,7 +40,7 @@ def moving(x: Tensor, *still: Tensor | None) -> tuple[Tensor, Tensor] | None:
         x: What goes into the layer.
         *still: What has no tangent, or the derivative is left to torch: the weights.
     """
-    if not under_forward_ad_alone() or torch.is_autocast_enabled(x.device.type):
+    if not under_forward_ad_alone() or (x.device.type != "meta" and torch.is_autocast_enabled(x.device.type)):
         return None
     if any(w is not None and forward_ad.unpack_dual(w).tangent is not None for w in still):
         return None
