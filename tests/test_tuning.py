@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from advect.metrics import EnergyDistance
 from advect.networks import MLP, MLPKernel, NetSpec
 from advect.oracles import reference_mixture
 from advect.sampler import Sampler
-from advect.solvers import RK4, Euler, FlowMapJumps
+from advect.solvers import RK4, Euler, FlowMapJumps, Heun
 from advect.times import TimeGrid
 from advect.training import train
 from advect.transport import Transport
@@ -118,6 +119,18 @@ def test_a_flow_that_compares_with_a_weaker_one_is_tuned_under_it():
     found = tune(strong.compare_with(weak), 4, METRIC, real(50, 0), real(50, 1), n=50, cond=two_classes)
     assert found.searched[0].name == "default"
     assert found.searched[0].evaluations == 4, "two steps of a pair"
+
+
+def test_samples_that_leave_the_finite_numbers_never_win():
+    sampler = Sampler(Heun(), TimeGrid(2))
+    flow = Flow(lambda x, t: -x / (1 - t), shape=(2,), sampler=sampler)  # no velocity at t=1
+    found = tune(flow, 4, METRIC, real(100, 0), real(100, 1), n=100)
+    assert math.isnan(found.default.estimate.value)
+    assert math.isfinite(found.winner.estimate.value)
+    assert found.better
+    nowhere = Flow(lambda x, t: x / 0, shape=(2,), sampler=sampler)
+    with pytest.raises(InputError, match="no sampler of this flow gives finite samples"):
+        tune(nowhere, 1, METRIC, real(20, 0), real(20, 1), n=20)
 
 
 def test_a_budget_of_nothing_is_refused():

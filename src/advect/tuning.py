@@ -8,6 +8,7 @@ what is better there replaces it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -93,7 +94,7 @@ def tune(
         say: Takes a line of progress.
 
     Raises:
-        InputError: If the budget is below 1, or the metric has no better side.
+        InputError: If the budget is below 1, the metric has no better side, or no sampler gives finite samples.
     """
     if nfe < 1:
         raise InputError(f"nfe is {nfe}: a sample costs at least one network evaluation")
@@ -113,8 +114,12 @@ def tune(
         if name not in seen and _fits(flow, sampler, nfe):
             seen[name] = measured(name, sampler, search, seed)
 
+    def rank(candidate: Candidate) -> float:
+        value = sign * candidate.estimate.value
+        return value if math.isfinite(value) else math.inf  # samples that left the finite numbers come last
+
     def best(count: int) -> list[Candidate]:
-        return sorted(seen.values(), key=lambda c: sign * c.estimate.value)[:count]
+        return sorted(seen.values(), key=rank)[:count]
 
     plain = _default(flow, nfe)
     tried("default", plain)
@@ -133,14 +138,18 @@ def tune(
     if not seen:
         raise InputError(f"no sampler of this flow costs at most {nfe} evaluations: raise --nfe, or drop its guidance")
     leader = best(1)[0]
+    if rank(leader) == math.inf:
+        raise InputError(
+            "no sampler of this flow gives finite samples: look at its training, or give it a grid that keeps off the "
+            "ends of time, like TimeGrid(25, 0.001, 0.999)"
+        )
     say("on fresh seeds")
     winner = default = measured(leader.name, leader.sampler, confirm, seed + 1)
     if "default" not in seen:  # it costs more than the budget
         return Tuned(list(seen.values()), default, winner, True)
     if leader.name != "default":
         default = measured("default", plain, confirm, seed + 1)
-    better = sign * winner.estimate.value < sign * default.estimate.value
-    return Tuned(list(seen.values()), default, winner, better)
+    return Tuned(list(seen.values()), default, winner, rank(winner) < rank(default))
 
 
 def _default(flow: Flow, nfe: int) -> Sampler:

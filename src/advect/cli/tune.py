@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -136,7 +137,7 @@ def _show(found: Tuned) -> None:
     table = rich.Table(title=f"{len(found.searched)} samplers, {name}")
     for head in ("sampler", "evaluations", name, "interval"):
         table.add_column(head)
-    rows = sorted(found.searched, key=lambda candidate: candidate.estimate.value)
+    rows = sorted(found.searched, key=lambda c: (math.isnan(c.estimate.value), c.estimate.value))
     fresh = {f"on fresh seeds: {candidate.name}": candidate for candidate in (found.default, found.winner)}
     for label, candidate in [*((c.name, c) for c in rows), *fresh.items()]:
         value = candidate.estimate
