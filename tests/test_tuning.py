@@ -156,7 +156,8 @@ def test_through_the_command_line(tmp_path, capsys):
     train(MLP, real(600, 0).x1, steps=20, device="cpu").save_pretrained(folder)
     before = (folder / "model.safetensors").read_bytes()
     arguments = ["tune", str(folder), "--nfe", "2", "--n", "64", "--data", "Arrays", "--data.path", str(data)]
-    assert main([*arguments, "--dry_run", "true"]) == 0
+    assert main([*arguments, "--dry-run"]) == 0
+    assert not (folder / "tuning.json").exists()
     assert Flow.from_pretrained(folder).sampler == Sampler()
     assert main(arguments) == 0
     told = json.loads((folder / "tuning.json").read_text())

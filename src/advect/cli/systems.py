@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from advect.cli.parsing import new_parser, parse
-from advect.errors import require
+from advect.errors import InputError, require
 from advect.files import read_json
 from advect.systems import System, all_systems, get
 
@@ -27,6 +27,8 @@ def run(arguments: Sequence[str]) -> int:
     given = parse(parser, arguments)
     systems = all_systems() if given.slug is None else [get(given.slug)]
     folder = SHIPPED if given.results is None else Path(given.results)
+    if not folder.is_dir():
+        raise InputError(f"results is {folder}, which is no folder: give one that holds <slug>/<scale>.json")
     measured = {system.slug: results_of(system.slug, folder) for system in systems}
     if given.json:
         print(json.dumps([described(system, measured[system.slug]) for system in systems], indent=2))

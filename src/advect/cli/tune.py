@@ -36,7 +36,6 @@ class Budget:
         n: Samples per measurement.
         seed: The search draws from it, the confirmation from the next one.
         device: "auto" takes a GPU if there is one.
-        dry_run: Search and print, but keep the default.
         trust_remote_code: Whether classes outside advect that the flow names may be imported.
     """
 
@@ -46,7 +45,6 @@ class Budget:
     n: int = 1000
     seed: int = 0
     device: str = "auto"
-    dry_run: bool = False
     trust_remote_code: bool = False
 
 
@@ -55,6 +53,7 @@ def run(arguments: Sequence[str]) -> int:
     parser = new_parser("tune", "Search solver, grid, source and guidance for a budget of network evaluations.")
     parser.add_argument("flow", help="run folder or folder with a flow.json")
     parser.add_class_arguments(Budget, as_group=False)
+    parser.add_argument("--dry-run", action="store_true", help="search and print, and write nothing")
     given = parse(parser, arguments)
     built = instantiate(parser, given)
     budget = Budget(**{name: built[name] for name in Budget.__dataclass_fields__})
@@ -77,20 +76,22 @@ def run(arguments: Sequence[str]) -> int:
         say=lambda line: print(line, flush=True),
     )
     _show(found)
-    if found.better and not budget.dry_run:
+    if found.better and given.dry_run:
+        print(f"{found.winner.name} is better; nothing was changed (dry run)")
+    elif found.better:
         save_sampler(folder, found.winner.sampler)
         print(f"{found.winner.name} is the default sampler of {folder} now")
-    elif found.better:
-        print(f"{found.winner.name} is better; nothing was changed (dry run)")
     else:
         print("nothing was better than the default on fresh seeds, so it stays")
+    if given.dry_run:
+        return 0
     write_json(
         folder / "tuning.json",
         {
             "nfe": budget.nfe,
             "seed": budget.seed,
             "n": budget.n,
-            "kept": budget.dry_run or not found.better,
+            "kept": not found.better,
             "searched": [_as_dict(candidate) for candidate in found.searched],
             "fresh": [_as_dict(found.default), _as_dict(found.winner)],
             "versions": versions(),

@@ -173,7 +173,8 @@ def find_flow(folder: str | os.PathLike[str]) -> Path:
             return path
     stages = [path for path in folder.glob("*/checkpoints") if path.is_dir()]
     stages += [path for path in folder.glob("*/training/checkpoints") if path.is_dir()]  # reflow trains in there
-    stages.sort(key=lambda path: _number(path.relative_to(folder).parts[0]), reverse=True)
+    numbers = {path: _number(path.relative_to(folder).parts[0]) for path in stages}
+    stages = sorted((path for path in stages if numbers[path] > 0), key=lambda path: numbers[path], reverse=True)
     for checkpoints in (folder / "checkpoints", *stages):
         checkpoint = newest(checkpoints)
         if checkpoint is not None:
@@ -182,9 +183,9 @@ def find_flow(folder: str | os.PathLike[str]) -> Path:
 
 
 def _number(stage: str) -> int:
-    """The 10 of a stage's folder ``10-train``; 0 for other folders."""
-    number = stage.partition("-")[0]
-    return int(number) if number.isdigit() else 0
+    """The 10 of a stage's folder ``10-train``; 0 for other folders, such as the runs in a folder of runs."""
+    number, _, name = stage.partition("-")
+    return int(number) if number.isdigit() and name[:1].isalpha() else 0
 
 
 def _digest(state: Mapping[str, Any]) -> str:
