@@ -48,7 +48,8 @@ class Fit(Part, ABC):
             flow: The flow, with the default sampler that it is fitted for (its guidance counts). None if there is none.
             data: Samples in data units with their conditions, where it needs them.
             seed: Same seed, same numbers.
-            cond: Conditions of what it draws, as :meth:`~advect.flow.Flow.sample` takes them; None for null.
+            cond: Conditions of what it draws, as :meth:`~advect.flow.Flow.sample` takes them; what is not given is as
+                the fit says: classes in turn or drawn, those of the data, or null.
         """
 
     @abstractmethod
