@@ -196,9 +196,19 @@ class Flow(FlowBase):
         self._refuse_kinds_without_way_back()
         self._warn_of_other_grid(solver, grid)
         given, run = self.told(len(x), cond), Run() if run is None else run
-        z = self.codec.encode(x.to(self.device, self.dtype))
+        z = self._state(x)
         with self.evaluating():
             return likelihood.encode(self.bind(run, **given), z, solver, grid, run, context=self.context(run, **given))
+
+    def _state(self, x: Tensor) -> Tensor:
+        """The codec's state of data, of the shape that the network was built for."""
+        z = self.codec.encode(x.to(self.device, self.dtype))
+        if tuple(z.shape[1:]) != self.shape:
+            raise InputError(
+                f"x of shape {tuple(x.shape)} gives states {tuple(z.shape)}, and this flow's are "
+                f"(n, {', '.join(map(str, self.shape))}): give samples of its shape, batch first"
+            )
+        return z
 
     def log_prob(
         self,
@@ -237,7 +247,7 @@ class Flow(FlowBase):
         run = Run() if run is None else run
         probe = NumberedGenerator(seed, "probe", first=0, count=len(x)) if run.generator is None else run.generator
         given = self.told(len(x), cond)
-        z = self.codec.encode(x.to(self.device, self.dtype))
+        z = self._state(x)
         with self.evaluating():
             value = likelihood.log_prob(
                 self.bind(run, **given),

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
+import advect
 from advect.cli.evaluate import data_of
 from advect.cli.flows import conditions_for, open_flow
 from advect.data import Clothing, Emoji
@@ -32,3 +36,21 @@ def test_a_folder_of_runs_is_no_run(cli, tiny_run, tmp_path):
 
 def test_results_of_a_folder_that_is_not_there_are_refused(cli):
     assert "results is nowhere, which is no folder" in cli.refusal("systems", "--results", "nowhere")
+
+
+def test_one_true_picture_is_not_measured_against_many(cli):
+    os.mkdir("pictures")
+    for name in "ab":
+        Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(f"pictures/{name}.png")
+    box = ["Box", "--operator.top", "8", "--operator.left", "8", "--operator.height", "8", "--operator.width", "8"]
+    options = ["--truth", "pictures/a.png", "-o", "out", "--operator", *box]
+    assert "one picture, and there are 2 to restore" in cli.refusal("restore", "clothing", "pictures", *options)
+    assert not os.path.exists("out")
+
+
+@pytest.mark.parametrize("method", ["encode", "log_prob"])
+@pytest.mark.parametrize("shape", [(2,), (2, 5), (3, 2, 1)])
+def test_data_of_another_shape_are_named(method, shape):
+    flow = advect.Flow(advect.networks.MLP(advect.NetSpec((2,)), hidden=(8,)))
+    with pytest.raises(advect.InputError, match=r"this flow's are \(n, 2\): give samples of its shape, batch first"):
+        getattr(flow, method)(torch.zeros(shape))

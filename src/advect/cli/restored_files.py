@@ -63,6 +63,10 @@ def read_work(
         else:
             y, clean = operator.measurement_of(shown), None if truth is None else _truth(Path(truth), path, shape)
         out.append(Work(path.stem, shape, y, clean))
+    if len(out) > 1 and truth is not None and Path(truth).is_file():
+        raise InputError(
+            f"truth is {truth}, one picture, and there are {len(out)} to restore: give a folder with one for each"
+        )
     names = [one.name for one in out]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
