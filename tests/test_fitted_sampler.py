@@ -12,7 +12,7 @@ from advect.errors import InputError
 from advect.flow import Flow
 from advect.networks import MLP, NetSpec
 from advect.sampler import Sampler
-from advect.saving import save_sampler
+from advect.saving import save_fitted, save_sampler
 from advect.solvers import Euler, EulerMaruyama, FlowMapJumps
 from advect.sources import FromData, Gaussian
 from advect.times import TimeGrid
@@ -109,3 +109,17 @@ def test_the_hash_of_the_weights_is_the_one_in_the_file(tmp_path):
     made = flow()
     made.save_pretrained(tmp_path)
     assert json.loads((tmp_path / "flow.json").read_text())["hashes"]["weights"] == made.weights_hash()
+
+
+def test_a_fitted_part_is_replaced_as_a_whole(tmp_path):
+    """Its tensors are named by their hash, so a stop before part.json is written leaves the part before."""
+    made = flow()
+    made.fitted["found"] = FromData().fit(torch.randn(5, 2))
+    made.save_pretrained(tmp_path)
+    described = (tmp_path / "fitted" / "found" / "part.json").read_bytes()
+    save_fitted(tmp_path, "found", FromData().fit(torch.randn(7, 2)))
+    found = Flow.from_pretrained(tmp_path).fitted["found"]
+    assert isinstance(found, FromData)
+    assert found.size == 7
+    assert len(list((tmp_path / "fitted" / "found").glob("tensors-*"))) == 1
+    assert (tmp_path / "fitted" / "found" / "part.json").read_bytes() != described

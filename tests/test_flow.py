@@ -393,8 +393,8 @@ def test_fitted_parts_are_added_without_touching_the_rest(tmp_path):
     assert back.fitted["grid"] == TimeGrid(3)
     assert back.fitted["scale"].shift.shape == (2,)
     assert back.double().fitted["scale"].shift.dtype == torch.float64
-    damage(tmp_path / "fitted" / "scale" / "tensors.safetensors", "truncated")
-    with pytest.raises(InputError, match=r"tensors\.safetensors is damaged"):
+    damage(next((tmp_path / "fitted" / "scale").glob("tensors-*")), "truncated")
+    with pytest.raises(InputError, match=r"tensors-\w+\.safetensors is damaged"):
         Flow.from_pretrained(tmp_path, trust_remote_code=True)
     with pytest.raises(InputError, match="letters, digits"):
         save_fitted(tmp_path, "../x", TimeGrid(3))

@@ -4,7 +4,7 @@
                         how it was made, versions, hashes
 ``model.safetensors``   parameters and buffers by path; the weights one samples with are THE weights
 ``sampler-*.safetensors``  tensors of the default sampler (a fitted source or grid), where it has some; named by hash
-``fitted/<name>/``      ``part.json`` and ``tensors.safetensors`` of what was found later, each in its own folder
+``fitted/<name>/``      ``part.json`` and ``tensors-*.safetensors`` of what was found later, each in its own folder
 """
 
 from __future__ import annotations
@@ -101,17 +101,27 @@ def _remove_other_samplers(folder: Path, hashes: dict[str, str]) -> None:
             path.unlink()
 
 
-def save_fitted(folder: str | os.PathLike[str], name: str, part: Part) -> None:
-    """Add one fitted part to a saved flow; nothing else in the folder is touched."""
+def refuse_name(name: str) -> None:
+    """Refuse a name of a fitted part that is no plain folder name."""
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise InputError(f"name is {name!r}: a fitted part is called by letters, digits, - and _")
+
+
+def save_fitted(folder: str | os.PathLike[str], name: str, part: Part) -> None:
+    """Add one fitted part to a saved flow; nothing else in the folder is touched."""
+    refuse_name(name)
     where = Path(folder) / "fitted" / name
     described: dict[str, Any] = {"format": FORMAT, "part": config_of(part)}
+    described["hashes"] = {}
     if isinstance(part, ModulePart):
-        save_tensors(where / "tensors.safetensors", part.state_dict())
-        described["hashes"] = {"tensors.safetensors": sha256(where / "tensors.safetensors")}
-        described["fitted_on"] = getattr(part, "fitted_on", None)
+        file = f"tensors-{hash_tensors(part.state_dict())[:16]}.safetensors"  # a stop halfway leaves the part before
+        save_tensors(where / file, part.state_dict())
+        described["hashes"] = {file: sha256(where / file)}
+        described["fitted_on"] = part.fitted_on
     write_json(where / "part.json", described)
+    for path in where.glob("tensors*.safetensors"):
+        if path.name not in described["hashes"]:
+            path.unlink()
 
 
 def load_fitted(folder: str | os.PathLike[str], name: str, *, trust_remote_code: bool = False) -> Part:
@@ -223,7 +233,7 @@ def _load_fitted(path: Path, trusted: bool) -> Part:
     described = _described(path)
     part = build(described["part"], trust_remote_code=trusted)
     if isinstance(part, ModulePart):
-        tensors = path.with_name("tensors.safetensors")
-        part.load_state_dict(_checked_tensors(tensors, described["hashes"]["tensors.safetensors"]))
+        ((file, digest),) = described["hashes"].items()
+        part.load_state_dict(_checked_tensors(path.with_name(file), digest))
         part.eval()
     return part

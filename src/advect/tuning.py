@@ -24,7 +24,7 @@ from advect.rehearsal import rehearse
 from advect.report.measure import measure, with_calls
 from advect.sampler import Sampler
 from advect.solvers import AB2, DDIM, DPMpp2M, EDMHeun, Euler, EulerLast, Heun, Midpoint, Solver, UniPC
-from advect.times import Grid, ShiftedGrid, TimeGrid
+from advect.times import BellmanGrid, Grid, ShiftedGrid, TimeGrid
 
 SOLVERS: tuple[Solver, ...] = (Euler(), AB2(), DPMpp2M(), UniPC(), DDIM(), Midpoint(), EulerLast(Heun()), EDMHeun())
 SHIFTS = (0.5, 2.0, 3.0)
@@ -129,7 +129,8 @@ def tune(
     for name, source in _sources(flow, training, seed):
         for leader in leaders:
             tried(f"{leader.name}, {name}", replace(leader.sampler, source=source))
-    leaders = best(1)
+    # a Bellman grid was found without this guidance, which bends the trajectories
+    leaders = [c for c in best(len(seen)) if not isinstance(c.sampler.grid, BellmanGrid)][:1]
     for rule in _rules(flow, plain):
         for leader in leaders:
             guided = _steps_within(flow, replace(leader.sampler, guidance=(rule,)), nfe)
