@@ -14,6 +14,7 @@ import advect
 from advect.cli.evaluate import data_of
 from advect.cli.flows import conditions_for, open_flow
 from advect.data import Clothing, Emoji
+from advect.fitting import FitBellman
 
 
 @pytest.mark.parametrize(("name", "data"), [("emoji", Emoji()), ("clothing", Clothing())])
@@ -54,3 +55,22 @@ def test_data_of_another_shape_are_named(method, shape):
     flow = advect.Flow(advect.networks.MLP(advect.NetSpec((2,)), hidden=(8,)))
     with pytest.raises(advect.InputError, match=r"this flow's are \(n, 2\): give samples of its shape, batch first"):
         getattr(flow, method)(torch.zeros(shape))
+
+
+def test_a_fit_names_its_use_and_a_bad_name_before_it_runs(cli, tiny_run, tmp_path, monkeypatch):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    code, out, _ = cli("calibrate", run, "--fit", "FitGibbsScale", "--n", "50", "--name", "pairs")
+    assert code == 0
+    assert "pairs" in out
+    assert "--fitted" not in out  # nothing samples with a pair weight
+    monkeypatch.setattr("advect.fitting.FitGibbsScale.__call__", None)
+    sentence = cli.refusal("calibrate", run, "--fit", "FitGibbsScale", "--n", "50", "--name", "../x")
+    assert "name is '../x': a fitted part is called by letters" in sentence
+
+
+def test_the_fit_named_in_the_help_has_the_argument_named_there(cli, capsys):
+    with pytest.raises(SystemExit):
+        cli("calibrate", "--help")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "--fit FitBellman --fit.n 200" in shown
+    assert FitBellman(n=200).n == 200

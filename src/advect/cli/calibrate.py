@@ -14,8 +14,12 @@ from advect.data import Data
 from advect.errors import InputError
 from advect.files import write_json
 from advect.fitting import Fit
-from advect.parts import config_of
-from advect.saving import save_fitted
+from advect.guidance import Guidance
+from advect.inverse.weights import PriorWeights
+from advect.parts import Part, config_of
+from advect.saving import refuse_name, save_fitted
+from advect.sources import Source
+from advect.times import Grid
 from advect.training.processes import find_device
 
 
@@ -24,7 +28,7 @@ class Search:
     """What is looked for, and on what.
 
     Args:
-        fit: The search (class name, arguments after it: ``--fit FitBellman --fit.samples 200``).
+        fit: The search (class name, arguments after it: ``--fit FitBellman --fit.n 200``).
         data: Data it looks at; None takes those that the flow was trained on (their training split).
         n: Samples of the data at most.
         name: What the part is called; None for the name its kind has.
@@ -67,14 +71,22 @@ def run(arguments: Sequence[str]) -> int:
         found = search.data if flow is None else data_of(flow, search.data, how.trust_remote_code)
         assert found is not None
         data = some(found, "train", search.n)
+    name = fit.name if search.name is None else search.name
+    refuse_name(name)  # before the search, which may be long
     part = fit(flow, data, seed=how.seed, cond=cond)
     for line in fit.summary(part):
         print(line)
-    name = search.name or fit.name
     if folder is not None:
         save_fitted(folder, name, part)
-        print(f"written to {folder / 'fitted' / name}; use it with --fitted {name}")
+        print(f"written to {folder / 'fitted' / name}{_use(part, name)}")
     if given.out is not None:
         write_json(Path(given.out), config_of(part))
         print(f"written to {given.out}")
     return 0
+
+
+def _use(part: Part, name: str) -> str:
+    """How a command takes the part, where one does: a pair weight is for a recipe."""
+    if isinstance(part, (Grid, Source, Guidance)):
+        return f"; use it with --fitted {name}"
+    return f"; advect restore takes it with --weights {name}" if isinstance(part, PriorWeights) else ""
