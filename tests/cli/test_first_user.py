@@ -74,3 +74,9 @@ def test_the_fit_named_in_the_help_has_the_argument_named_there(cli, capsys):
     shown = " ".join(capsys.readouterr().out.split())
     assert "--fit FitBellman --fit.n 200" in shown
     assert FitBellman(n=200).n == 200
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_experiment(cli, tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    # one line alone: a seed that had begun would have said so
+    assert "taken" in cli.refusal("reproduce", "raag", "--quick", "--out", "taken/deeper")

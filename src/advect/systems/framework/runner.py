@@ -59,6 +59,8 @@ def reproduce(
         raise InputError(f"scale is {scale!r}: {slug} runs at {' or '.join(system.scales)}")
     if seeds < 1:
         raise InputError(f"seeds is {seeds}: at least 1")
+    if out is not None:  # before the minutes of the experiment, not after
+        Path(out).mkdir(parents=True, exist_ok=True)
     count = 1 if quick else seeds
     runs = _run_all(system, scale, count, quick, monitor or (lambda line: None))
     outcomes = [Outcome.from_json(run["outcome"]) for run in runs]
