@@ -43,6 +43,8 @@ class FlowBase(nn.Module):
         record: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        if transport is not None and not isinstance(transport, Transport):
+            raise InputError(f"transport is {transport}, which is no Transport: a shape is given as shape=(2,)")
         self.network = network
         self.others = nn.ModuleDict(dict(others or {}))
         self.transport = Transport() if transport is None else transport

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -80,3 +81,24 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_experiment(cli, t
     (tmp_path / "taken").write_text("a file")
     # one line alone: a seed that had begun would have said so
     assert "taken" in cli.refusal("reproduce", "raag", "--quick", "--out", "taken/deeper")
+
+
+def test_a_picture_in_colours_is_not_made_grey_silently(cli, tiny_run):
+    from PIL import Image
+
+    Image.fromarray(np.full((8, 8, 3), (200, 30, 90), np.uint8)).save("colours.png")
+    sentence = cli.refusal("restore", tiny_run, "colours.png", "--operator", "Denoising")
+    assert "the picture has colours, and the prior was trained on grey ones" in sentence
+
+
+def test_a_weaker_flow_that_nothing_compares_with_is_said(cli, tiny_run):
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        code, _, err = cli("sample", tiny_run, "--weak", tiny_run, "-n", "2", "-o", "x.npz", "--steps", "1")
+    assert code == 0
+    assert "warning: weak names a flow that nothing compares with" in err
+
+
+def test_a_shape_in_the_place_of_the_transport_is_named():
+    with pytest.raises(advect.InputError, match="a shape is given as shape="):
+        advect.Flow(lambda x, t: x, (2,))  # pyright: ignore[reportArgumentType]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,12 @@ def open_flow(path: str, trust_remote_code: bool = False) -> Flow:
 
 def open_for(path: str, how: Sampling) -> Flow:
     """Open a flow to be sampled so: with the weaker flow that AutoGuidance compares with, if one is named."""
-    return with_weak(open_flow(path, how.trust_remote_code), how.weak, how.trust_remote_code)
+    flow = with_weak(open_flow(path, how.trust_remote_code), how.weak, how.trust_remote_code)
+    given = how.guidance if isinstance(how.guidance, list) else [how.guidance]
+    rules = flow.sampler.guidance if how.guidance is None else [rule for rule in given if rule is not None]
+    if how.weak is not None and not any(rule.against == "weak" for rule in rules):
+        warnings.warn("weak names a flow that nothing compares with: add --guidance AutoGuidance", stacklevel=2)
+    return flow
 
 
 def with_weak(flow: Flow, weak: str | None, trust_remote_code: bool = False) -> Flow:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advect.data.pictures import SUFFIXES, decode
+from advect.data.pictures import GREY_MODES, SUFFIXES, decode, look
 from advect.errors import InputError, MissingExtra
 from advect.files import write_atomically
 from advect.flow import Flow
@@ -162,6 +162,9 @@ def _files(images: list[str]) -> list[Path]:
 
 def _read(path: Path, channels: int) -> Tensor:
     with path.open("rb") as file:
+        if channels == 1 and look(str(path), file)[2] not in (*GREY_MODES, "LA"):
+            raise InputError(f"{path}: the picture has colours, and the prior was trained on grey ones: make it grey")
+        file.seek(0)
         return decode(str(path), file, channels, None, "crop").float()[None] / 127.5 - 1
 
 
