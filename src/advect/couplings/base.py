@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from advect.errors import InputError
 from advect.parts import Part
 
 
@@ -52,4 +53,4 @@ class Coupling(Part, ABC):
         generator: torch.Generator | None = None,
     ) -> None:
         """Find its numbers on draws of both ends (N, *shape), in place; called by training where `fitted` is False."""
-        raise NotImplementedError
+        raise InputError(f"{type(self).__name__} is not found on data: there is nothing to fit")

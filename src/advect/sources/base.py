@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from advect.errors import InputError
 from advect.parts import Part
 
 
@@ -48,7 +49,7 @@ class Source(Part, ABC):
         self, x1: Tensor, cond: Mapping[str, Tensor] | None = None, generator: torch.Generator | None = None
     ) -> Any:
         """Find its numbers on data (N, *shape), in place; called by training where `fitted` is False."""
-        raise NotImplementedError
+        raise InputError(f"{type(self).__name__} is not found on data: there is nothing to fit")
 
     @property
     def needs_x1(self) -> bool:
