@@ -11,11 +11,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from advect import Batch, NetSpec, Transport
+from advect import NetSpec, Transport
 from advect.couplings import Coupling, GibbsWeights, Independent, MinibatchOT
 from advect.data import EightGaussians
 from advect.networks import MLP
-from advect.objectives import FlowMatching, Networks
+from advect.objectives import FlowMatching
+from advect.objectives.bare_step import training_step
 from benchmarks.common import Row, measure, show
 
 GOAL = 1.05
@@ -60,16 +61,7 @@ def _case(shape: tuple[int, ...], batch: int) -> list[Row]:
 
 def _step(x1: Tensor, coupling: Coupling, hidden: tuple[int, ...]) -> Callable[[], None]:
     network = MLP(NetSpec(tuple(x1.shape[1:])), hidden=hidden)
-    transport, objective = Transport(coupling=coupling), FlowMatching()
-    optimiser = torch.optim.Adam(network.parameters(), lr=1e-4)
-    nets, draws = Networks(network, transport=transport), torch.Generator().manual_seed(0)
-
-    def step() -> None:
-        optimiser.zero_grad()
-        objective(nets, transport.pair(Batch(x1), draws), draws).mean().backward()
-        optimiser.step()
-
-    return step
+    return training_step(network, FlowMatching(), Transport(coupling=coupling), x1)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ scale is the elbow of the tilt variance, found before anything is trained.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -23,7 +22,8 @@ from advect.fitting import FitGibbsScale
 from advect.interpolants import Linear
 from advect.metrics import FrechetDistance, SlicedW2
 from advect.networks import MLP, NetSpec
-from advect.objectives import FlowMatching, Networks
+from advect.objectives import FlowMatching
+from advect.objectives.bare_step import training_step
 from advect.randomness import generator
 from advect.solvers import RK4, Euler, Heun
 from advect.sources import Gaussian
@@ -238,7 +238,10 @@ def _step_time(setting: Setting, out: Outcome) -> None:
     weights = GibbsWeights(kappa=1.0)
     draws = generator(setting.seed, "time")
     weights.fit(Gaussian().sample(x1.shape, generator=draws), x1, generator=draws)
-    works = {PLAIN: _one_step(x1, Independent()), "W-CFM": _one_step(x1, weights)}
+    works = {
+        name: training_step(_plane_network(NetSpec((2,))), FlowMatching(), Transport(coupling=coupling), x1, 256)
+        for name, coupling in ((PLAIN, Independent()), ("W-CFM", weights))
+    }
     times: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(setting.pick(41, 5)):
         for name in sorted(works, reverse=bool(turn % 2)):
@@ -248,20 +251,6 @@ def _step_time(setting: Setting, out: Outcome) -> None:
             times[name].append(40 * (time.process_time() - start))
     ours, plain = (float(torch.tensor(times[name]).median()) for name in ("W-CFM", PLAIN))
     out.values["what a weight costs"] = Measured(ours, plain)
-
-
-def _one_step(x1: Tensor, coupling: Coupling) -> Callable[[], None]:
-    network, transport, objective = _plane_network(NetSpec((2,))), Transport(coupling=coupling), FlowMatching()
-    optimiser = torch.optim.Adam(network.parameters(), lr=1e-4)
-    nets, draws = Networks(network, transport=transport), generator(0, "steps")
-
-    def step() -> None:
-        index = torch.randint(len(x1), (256,), generator=draws)
-        optimiser.zero_grad()
-        objective(nets, transport.pair(Batch(x1[index]), draws), draws).mean().backward()
-        optimiser.step()
-
-    return step
 
 
 def _digits(setting: Setting, out: Outcome) -> None:
