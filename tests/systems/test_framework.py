@@ -4,12 +4,31 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import pytest
+import torch
 
 from advect import systems
 from advect.errors import InputError
-from advect.systems.framework import Claim, Curves, Measured, Outcome, Pictures, Rule, Scatter, Table
+from advect.metrics import EnergyDistance
+from advect.randomness import generator, randn
+from advect.systems.framework import (
+    Claim,
+    Curves,
+    Figures,
+    Measured,
+    Outcome,
+    Pictures,
+    Rule,
+    Scatter,
+    Setting,
+    Table,
+    bounded,
+    compared,
+    distance_to,
+    in_turn,
+)
 from advect.systems.framework.plots import draw
 from advect.systems.framework.runner import _average, _summary
 
@@ -93,3 +112,68 @@ def test_every_page_is_complete_and_names_importable_parts():
         names = [name for parts in page.seat_names().values() for name in parts]
         assert names
         assert all(name.startswith("advect.") for name in names)
+
+
+def test_claims_of_one_line_judge_what_they_say():
+    claim = compared("gain", "error", "ours", "theirs", low=2.0, paper=31.0, cause="too small")
+    assert claim == Claim("gain", "error", "lower", Rule("improvement", low=2.0), 31.0, "ours", "theirs", "too small")
+    assert compared("free", "error", "ours", "theirs").rule is None
+    assert compared("control", "error", "ours", "theirs", high=1.0).rule == Rule("improvement", high=1.0)
+    assert bounded("order", "log2 of a ratio", low=1.93, high=2.1, better="higher").rule == Rule("ours", 1.93, 2.1)
+
+
+def test_figures_give_claim_table_and_plot_the_same_numbers():
+    samples = {"ours": [torch.tensor([1.0]), torch.tensor([2.0])], "theirs": [torch.tensor([4.0])]}
+    found = Figures.of(lambda x: float(x), (5, 20), samples)
+    assert found.at("ours", 20) == 2.0
+    assert found.against("ours", "theirs", 5) == Measured(1.0, 4.0, calls=5)
+    assert found.against("ours", "theirs", 5, calls=10).calls == 10
+    with pytest.raises(ValueError):
+        found.at("ours", 10)
+    plot = found.curves("c", "C", "steps", "error", levels={"floor": 0.5})
+    assert plot.lines == {
+        "ours": ([5.0, 20.0], [1.0, 2.0]), "theirs": ([5.0], [4.0]), "floor": ([5.0, 20.0], [0.5, 0.5]),
+    }  # fmt: skip
+
+
+def test_table_fills_short_rows_and_shows_references_below_their_rows():
+    table = Table.of("t", "T", ("arm", "5", "20"), {"ours": [1.0, 2.0], "theirs": [4.0]}, {"ours": [1.5]})
+    assert table.rows == [("ours", [1.0, 2.0]), ("ours, reference run", [1.5, None]), ("theirs", [4.0, None])]
+
+
+def test_plots_take_tensors_and_rows_that_are_ready():
+    grey = torch.zeros(30, 1, 2, 2)
+    assert Pictures.of("p", "P", {"x": grey, "ready": [[[0]]]}).images == {
+        "x": [[[128] * 2] * 2] * 20,
+        "ready": [[[0]]],
+    }
+    assert Scatter.of("s", "S", {"x": torch.tensor([[0.5, 1.0]])}).points == {"x": [[0.5, 1.0]]}
+
+
+def test_distance_is_the_metric_against_these_samples():
+    real = randn((200, 2), generator(0, "real"))
+    distance = distance_to(EnergyDistance(), real)
+    assert distance(real[:100]) < distance(real[:100] + 1.0)
+    assert distance(real[:100]) == EnergyDistance()(real[:100], real, resamples=0).value
+
+
+def test_parts_of_an_experiment_add_to_one_outcome(tmp_path):
+    def first(setting, out):
+        out.values["a"] = Measured(setting.seed)
+
+    def second(setting, out):
+        out.values["b"] = Measured(out.values["a"].ours + 1)
+
+    assert in_turn(first, second)(Setting("cpu", 3, False, tmp_path)).values == {"a": Measured(3), "b": Measured(4)}
+
+
+def test_pages_of_one_file_and_of_several_are_found_and_nothing_else():
+    folder = Path(systems.__file__).parent
+    pages = {path.stem if path.is_file() else path.name for path in folder.iterdir() if has_system(path)}
+    assert systems.slugs() == sorted(name.replace("_", "-") for name in pages)
+    assert {"boss", "rectified-flow"} <= set(systems.slugs())
+
+
+def has_system(path):
+    page = path / "__init__.py" if path.is_dir() else path
+    return page.suffix == ".py" and page.exists() and "\nSYSTEM = System(" in page.read_text()

@@ -1,6 +1,8 @@
 """What pages of systems are made of, and how their experiments are run."""
 
-from advect.systems.framework.base import Claim, Rule, Setting, System
+from advect.systems.framework.base import Claim, Rule, Setting, System, in_turn
+from advect.systems.framework.claims import bounded, compared
+from advect.systems.framework.figures import Figure, Figures, distance_to
 from advect.systems.framework.outcome import (
     Curves,
     Measured,
@@ -16,6 +18,7 @@ from advect.systems.framework.pictures import (
     all_labels,
     digits_network,
     held_out,
+    judged_digits,
     shipped_flow,
     small_grey,
     with_nearest,
@@ -24,6 +27,8 @@ from advect.systems.framework.pictures import (
 __all__ = [
     "Claim",
     "Curves",
+    "Figure",
+    "Figures",
     "Measured",
     "Outcome",
     "Pictures",
@@ -34,9 +39,14 @@ __all__ = [
     "Table",
     "all_images",
     "all_labels",
+    "bounded",
+    "compared",
     "digits_network",
+    "distance_to",
     "held_out",
     "images_of",
+    "in_turn",
+    "judged_digits",
     "points_of",
     "shipped_flow",
     "small_grey",

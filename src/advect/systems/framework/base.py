@@ -125,5 +125,21 @@ class System:
         return {seat: [_name(part) for part in parts] for seat, parts in self.seats.items()}
 
 
+def in_turn(*measure: Callable[[Setting, Outcome], None]) -> Callable[[Setting], Outcome]:
+    """An experiment of several parts, each of which adds what it finds to one outcome.
+
+    Args:
+        measure: The parts, in the order in which they run.
+    """
+
+    def experiment(setting: Setting) -> Outcome:
+        out = Outcome()
+        for part in measure:
+            part(setting, out)
+        return out
+
+    return experiment
+
+
 def _name(part: Callable[..., Any]) -> str:
     return class_path(part) if isinstance(part, type) else f"{part.__module__}.{part.__qualname__}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -77,6 +77,34 @@ class Table:
     columns: tuple[str, ...]
     rows: list[tuple[str, list[float | None]]]
 
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        title: str,
+        columns: tuple[str, ...],
+        rows: Mapping[str, Sequence[float | None]],
+        beside: Mapping[str, Sequence[float | None]] | None = None,
+        beside_is: str = "reference run",
+    ) -> Table:
+        """A table of rows by name.
+
+        Args:
+            name: Its name.
+            title: The title.
+            columns: Heads, the first one for the row names.
+            rows: Numbers by row name; a short row ends in empty cells.
+            beside: Numbers from elsewhere by the same names, each shown below its row.
+            beside_is: What they are, in words.
+        """
+        found: list[tuple[str, list[float | None]]] = []
+        for label, values in rows.items():
+            found.append((label, list(values)))
+            if beside and label in beside:
+                found.append((f"{label}, {beside_is}", list(beside[label])))
+        width = len(columns) - 1
+        return cls(name, title, columns, [(label, [*row, *[None] * (width - len(row))]) for label, row in found])
+
 
 @dataclass(frozen=True)
 class Scatter:
@@ -86,6 +114,11 @@ class Scatter:
     title: str
     points: dict[str, list[list[float]]]
 
+    @classmethod
+    def of(cls, name: str, title: str, clouds: Mapping[str, Tensor]) -> Scatter:
+        """The first points, (N, 2) each, by label."""
+        return cls(name, title, {label: points_of(x) for label, x in clouds.items()})
+
 
 @dataclass(frozen=True)
 class Pictures:
@@ -94,6 +127,12 @@ class Pictures:
     name: str
     title: str
     images: dict[str, list[Any]]
+
+    @classmethod
+    def of(cls, name: str, title: str, rows: Mapping[str, Tensor | list[Any]]) -> Pictures:
+        """The first images in [-1, 1], (N, C, H, W) each, by label; rows that are lists of 0..255 stay as they are."""
+        images = {label: images_of(x) if isinstance(x, Tensor) else x for label, x in rows.items()}
+        return cls(name, title, images)
 
 
 @dataclass

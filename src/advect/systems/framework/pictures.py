@@ -9,9 +9,11 @@ from torch import Tensor
 
 import advect
 from advect.data import Data, Split
+from advect.encoders import SmallClassifier
 from advect.flow import Flow
-from advect.metrics import nearest
+from advect.metrics import FrechetDistance, nearest
 from advect.networks import MLP, NetSpec
+from advect.systems.framework.figures import Figure, distance_to
 from advect.systems.framework.outcome import images_of
 
 
@@ -28,6 +30,11 @@ def all_labels(data: Data, split: Split = "train") -> Tensor:
 def held_out(data: Data) -> Tensor:
     """Validation and test samples together: no training saw them."""
     return torch.cat([all_images(data, "validation"), all_images(data, "test")])
+
+
+def judged_digits(data: Data) -> Figure:
+    """The Frechet distance to the held-out digits in the features of the digits classifier."""
+    return distance_to(FrechetDistance(SmallClassifier("digits")), held_out(data))
 
 
 def digits_network(spec: NetSpec) -> MLP:

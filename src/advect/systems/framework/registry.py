@@ -1,4 +1,4 @@
-"""The pages that exist: one module per slug in advect/systems, each with a constant SYSTEM."""
+"""The pages that exist: one module or package per slug in advect/systems, each with a constant SYSTEM."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from advect.systems.framework.base import System
 def slugs() -> list[str]:
     """The slugs of all systems, in alphabetical order."""
     modules = pkgutil.iter_modules([str(Path(__file__).parents[1])])
-    return sorted(module.name.replace("_", "-") for module in modules if not module.ispkg)
+    return sorted(module.name.replace("_", "-") for module in modules if module.name != "framework")
 
 
 def get(slug: str) -> System:
