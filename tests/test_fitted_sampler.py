@@ -8,14 +8,19 @@ import pytest
 import torch
 
 import advect
+from advect.codecs import Standardize
+from advect.couplings import GibbsWeights
 from advect.errors import InputError
 from advect.flow import Flow
+from advect.inverse import CalibratedWeights
 from advect.networks import MLP, NetSpec
+from advect.parts import modules_in
 from advect.sampler import Sampler
 from advect.saving import save_fitted, save_sampler
 from advect.solvers import Euler, EulerMaruyama, FlowMapJumps
-from advect.sources import FromData, Gaussian
+from advect.sources import FittedMixture, FromData, Gaussian, NormAligned, PrunedSource
 from advect.times import TimeGrid
+from advect.transport import Transport
 
 
 class FoundSource(FromData):
@@ -37,9 +42,33 @@ def test_the_tensors_of_a_sampler_are_saved_and_move_along(tmp_path):
     made.save_pretrained(tmp_path)
     again = Flow.from_pretrained(tmp_path)
     assert torch.equal(made.sample(7, seed=1), again.sample(7, seed=1))
-    again.double()
+    again.to("meta")
     assert isinstance(again.sampler.source, FromData)
-    assert again.sampler.source.samples.dtype == torch.float64
+    assert again.sampler.source.samples.is_meta
+
+
+def test_numbers_that_were_found_keep_their_digits_when_a_flow_is_cast():
+    """half() is for weights; a scale, an axis or a table of errors that goes through it comes out of it as it was."""
+    x1 = torch.randn(40, 2) * 3.14159
+    made = flow()
+    made.transport = Transport(NormAligned().fit(x1), GibbsWeights(eps=1.0))
+    made.transport.coupling.fit(torch.randn(40, 2), x1)
+    made.codec = Standardize().fit(x1)
+    made.sampler = Sampler(source=PrunedSource.of(torch.tensor([[0.6, 0.8]]), acceptance=1 / 3))
+    made.fitted["mixture"] = FittedMixture(2).fit(x1)
+    made.fitted["weights"] = CalibratedWeights().fit(torch.rand(7))
+    parts = [made.transport, made.codec, *modules_in([made.sampler, *made.fitted.values()])]
+    before = [{name: value.clone() for name, value in part.state_dict().items()} for part in parts]
+    assert sum(map(len, before)) > 10
+    made.half()
+    assert isinstance(made.network, MLP)
+    assert made.network.head.weight.dtype == torch.float16
+    made.double()
+    for part, numbers in zip(parts, before, strict=True):
+        for name, value in part.state_dict().items():
+            assert value.dtype == numbers[name].dtype, name
+            assert torch.equal(value, numbers[name]), name
+    assert made.sample(3, seed=0).dtype == torch.float64
 
 
 def test_another_default_sampler_leaves_the_weights_alone(tmp_path):

@@ -12,9 +12,10 @@ import importlib
 import inspect
 import types
 import typing
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
-from torch import nn
+from torch import Tensor, nn
 
 from advect.errors import InputError
 
@@ -41,7 +42,14 @@ class Part:
 
 
 class ModulePart(nn.Module, Part):
-    """A part with parameters or buffers; it records the arguments of its constructor (survives deepcopy)."""
+    """A part with parameters or buffers; it records the arguments of its constructor (survives deepcopy).
+
+    Its own buffers are numbers that were found or given (costs, scales, axes), no weights: ``half()`` and ``double()``
+    leave their type alone, and reading them takes that of the file, so that they lose no digits on either way. Where
+    they belong to the arithmetic of a network, `buffers_are_weights` says so, and they are cast with it.
+    """
+
+    buffers_are_weights = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -62,6 +70,21 @@ class ModulePart(nn.Module, Part):
 
     def init_args(self) -> dict[str, Any]:
         return dict(self.__dict__.get("_init_args", {}))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        before = {} if self.buffers_are_weights else {k: v for k, v in self._buffers.items() if v is not None}
+        super()._apply(fn, recurse)
+        for name, value in before.items():
+            after = self._buffers[name]
+            if after is not None and after.dtype != value.dtype:
+                self._buffers[name] = value.to(after.device)
+        return self
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any) -> None:
+        for name, value in [] if self.buffers_are_weights else list(self._buffers.items()):
+            if value is not None and (read := state_dict.get(prefix + name)) is not None and read.dtype != value.dtype:
+                self._buffers[name] = value.to(read.dtype)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 def parts_in(value: Any) -> list[Part]:

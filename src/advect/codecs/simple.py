@@ -64,7 +64,7 @@ class Standardize(Codec):
         return z * self.scale + self.shift
 
     def log_abs_det(self, shape: tuple[int, ...]) -> float | None:
-        return -float(self.scale.log().expand(shape).sum())
+        return -float(self.scale.cpu().double().log().expand(shape).sum())
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any) -> None:
         """Buffers found by fitting take the file's shape."""

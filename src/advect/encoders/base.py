@@ -21,6 +21,7 @@ class Extractor(ModulePart, ABC):
     pass.
     """
 
+    buffers_are_weights = True
     inception: ClassVar[bool] = False
     """Whether this is the Inception network of FID: only then may a distance be called FID."""
 

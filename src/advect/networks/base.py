@@ -47,6 +47,7 @@ class Network(ModulePart, ABC):
     """
 
     spec: NetSpec
+    buffers_are_weights = True
 
     def __init__(self, spec: NetSpec) -> None:
         super().__init__()

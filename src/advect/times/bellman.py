@@ -7,7 +7,6 @@ grid for every K follows from that one matrix in milliseconds. Convention: t=0 i
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -192,12 +191,6 @@ class BellmanGrid(ModulePart, Grid):
                 "--fit FitBellman, and sample with --fitted bellman"
             )
         return self.costs
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> BellmanGrid:
-        """Move with a flow, but stay in float64 when it is cast: times and costs are no weights."""
-        where = fn(self.nodes.new_empty(0)).device
-        self.costs, self.nodes = self.costs.to(where), self.nodes.to(where)
-        return self
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any) -> None:
         """Buffers found by fitting take the file's shape."""
