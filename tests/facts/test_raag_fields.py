@@ -234,7 +234,7 @@ def _deaf() -> Flow:
 
 
 def test_every_rule_is_swept_over_as_many_settings_that_all_differ():
-    from advect.systems.raag import sweeps
+    from advect.systems.raag.fronts import sweeps
 
     for settings in sweeps(0.3).values():
         assert len(settings) == len({repr(rule) for rule in settings.values()}) == 8
