@@ -10,7 +10,7 @@ import torch
 
 from advect.couplings import GibbsWeights, Independent, MinibatchOT, Paired, SinkhornOT
 from advect.distillation import KStep, OneStepEncoder, OnlineReflow, SegmentRegression
-from advect.guidance import APG, CFG, RAAG, AutoGuidance, CFGZeroStar, Interval, Rescale
+from advect.guidance import APG, CFG, RAAG, AutoGuidance, CFGZeroStar, Interval, Rescale, TokenRescale
 from advect.interpolants import (
     VE,
     VPSDE,
@@ -155,6 +155,7 @@ AXES: dict[str, dict[str, Callable[..., Any] | None]] = {
         "CFG": CFG,
         "Interval": small(Interval, CFG(), 0.2, 0.8),
         "Rescale": Rescale,
+        "TokenRescale": small(TokenRescale, patch=1),
         "CFGZeroStar": CFGZeroStar,
         "APG": APG,
         "RAAG": RAAG,

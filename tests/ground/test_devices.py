@@ -120,6 +120,7 @@ def test_predictions(kind):
 RULES = [
     guidance.Interval(guidance.CFG(2.0), 0.1, 0.9),
     guidance.Rescale(guidance.CFG(2.0)),
+    guidance.TokenRescale(guidance.CFG(2.0), 1),
     guidance.APG(2.0, radius=1.0),
     guidance.CFGZeroStar(2.0),
     guidance.RAAG(8.0, 2.0),

@@ -9,7 +9,7 @@ from advect import guidance
 from advect.conditions import ClassLabel, Conditions
 from advect.errors import InputError
 from advect.fields import Run, Step
-from advect.guidance import APG, CFG, RAAG, AutoGuidance, CFGZeroStar, Guidance, Guided, Interval, Rescale
+from advect.guidance import APG, CFG, RAAG, AutoGuidance, CFGZeroStar, Guidance, Guided, Interval, Rescale, TokenRescale
 from advect.interpolants import Cosine, Linear, StochasticInterpolant
 from advect.oracles import reference_mixture
 from advect.parts import build, config_of
@@ -24,6 +24,8 @@ RULES = [
     RAAG(8.0, 2.0),
     Rescale(CFG(3.0), 0.7),
     Rescale(APG(3.0), 0.7, "x1"),
+    TokenRescale(CFG(3.0)),
+    TokenRescale(RAAG(8.0, 2.0), 1),
     Interval(CFG(3.0), 0.2, 0.7),
     Interval(RAAG(8.0, 2.0), 0.2, 0.7),
     Interval(APG(3.0), -1.0, 1.0, Linear()),
@@ -129,6 +131,26 @@ def test_rescale_in_a_named_space(space, path):
     assert (guided(Rescale(CFG(3.0), 0.0))(X, T) - guided(CFG(3.0))(X, T)).abs().max() < 1e-12
 
 
+@pytest.mark.parametrize("patch", [1, 2])
+def test_token_rescale_keeps_lengths_and_directions(patch):
+    g = torch.Generator().manual_seed(1)
+    v_c, v_n = (torch.randn(2, 3, 4, 6, generator=g, dtype=torch.float64) for _ in range(2))
+    out = TokenRescale(CFG(3.0), patch)(v_c, v_n, None, Run())
+    plain = v_n + 3 * (v_c - v_n)
+    for i in range(0, 4, patch):
+        for j in range(0, 6, patch):
+            of = [v[:, :, i : i + patch, j : j + patch].reshape(2, -1) for v in (out, v_c, plain)]
+            assert (of[0].norm(dim=1) - of[1].norm(dim=1)).abs().max() < 1e-12
+            assert (torch.cosine_similarity(of[0], of[2]) - 1).abs().max() < 1e-12
+    whole = out.flatten(1).norm(dim=1) - v_c.flatten(1).norm(dim=1)
+    assert whole.abs().max() < 1e-12
+    assert (
+        out - Rescale(CFG(3.0), 1.0)(v_c, v_n, None, Run())
+    ).abs().max() > 0.1  # one ratio per sample is no substitute
+    still = TokenRescale(CFG(1.0), patch)(torch.zeros_like(v_c), torch.zeros_like(v_c), None, Run())
+    assert (still == 0).all()
+
+
 def test_cfg_zero_star():
     share = (V_C * V_N).sum(1, keepdim=True) / (V_N**2).sum(1, keepdim=True)
     assert (guided(CFGZeroStar(3.0))(X, T) - (share * V_N + 3 * (V_C - share * V_N))).abs().max() < 1e-12
@@ -205,6 +227,9 @@ def test_refusals():
         (lambda: Interval(CFG(), 0.8, 0.2), "low=0.8"),
         (lambda: APG(radius=0.0), "radius is 0.0"),
         (lambda: APG(momentum=1.0), "momentum is 1.0"),
+        (lambda: TokenRescale(patch=0), "patch is 0"),
+        (lambda: TokenRescale(APG()), "acts on x1"),
+        (lambda: TokenRescale()(torch.ones(1, 2, 3, 4), torch.zeros(1, 2, 3, 4), None, Run()), "does not divide"),
         (lambda: CFGZeroStar(zero_steps=-1), "zero_steps is -1"),
     ):
         with pytest.raises(InputError, match=match):

@@ -6,6 +6,7 @@ from advect.guidance.guided_kernel import GuidedKernel
 from advect.guidance.projected import APG, CFGZeroStar
 from advect.guidance.raag import RAAG, guidance_ratio
 from advect.guidance.rules import CFG, AutoGuidance, Interval, Rescale
+from advect.guidance.tokens import TokenRescale
 
 __all__ = [
     "APG",
@@ -18,5 +19,6 @@ __all__ = [
     "GuidedKernel",
     "Interval",
     "Rescale",
+    "TokenRescale",
     "guidance_ratio",
 ]
