@@ -99,9 +99,32 @@ def test_a_part_fitted_on_other_weights_is_refused():
     own = FoundSource(fitted_on=made.weights_hash())
     made.sample(2, seed=0, source=own)
     with torch.no_grad():
-        made.network.head.weight.mul_(2)
+        next(made.parameters()).mul_(2)
     with pytest.raises(InputError, match="fitted on a flow whose weights"):
         made.sample(2, seed=0, source=own)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_flow_that_is_cast_is_the_same_flow_until_it_is_trained(dtype, tmp_path):
+    """Its parts serve it in every type, also back again and from a file; weights that were changed since are others."""
+    made = flow()
+    own = FoundSource(fitted_on=made.weights_hash())
+    for cast in (dtype, torch.float32):
+        made.to(dtype=cast)
+        made.sample(2, seed=0, source=own)
+        made.but(sampler=Sampler(source=own)).sample(2, seed=0)
+        made.save_pretrained(tmp_path)
+        again = Flow.from_pretrained(tmp_path)
+        again.sample(2, seed=0, source=own)
+        again.double().sample(2, seed=0, source=own)
+    with torch.no_grad():
+        next(made.parameters()).view(-1)[0].add_(1e-3)
+    for changed in (made, made.to(dtype=dtype)):
+        with pytest.raises(InputError, match="fitted on a flow whose weights"):
+            changed.sample(2, seed=0, source=own)
+    made.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="fitted on a flow whose weights"):
+        Flow.from_pretrained(tmp_path).sample(2, seed=0, source=own)
 
 
 def test_a_part_within_a_part_is_asked_for_its_weights_too():

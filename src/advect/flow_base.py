@@ -60,6 +60,7 @@ class FlowBase(nn.Module):
         self.record: dict[str, Any] = dict(record or {})
         self.fitted: dict[str, Part] = {}
         self._weak: tuple[Any, ...] = ()  # in a tuple: not a network of this flow, not saved, not hashed
+        self._cast: tuple[str, str] | None = None  # hash of the weights as they were cast, and before it
 
     @property
     def device(self) -> torch.device:
@@ -147,7 +148,7 @@ class FlowBase(nn.Module):
         """
         names = ("network", "transport", "codec", "conditions", "sampler", "shape", "others", "record")
         other = type(self)(**{name: getattr(self, name) for name in names} | parts)
-        other._weak = self._weak
+        other._weak, other._cast = self._weak, self._cast
         return other
 
     def context(self, run: Run | None = None, source: Source | None = None, **cond: Any) -> Context:
@@ -184,7 +185,7 @@ class FlowBase(nn.Module):
             raise InputError(f"{sorted(given)} is neither an option of sample nor a condition: this flow has none")
         out: dict[str, Tensor] = {}
         for name, value in given.items():
-            value = torch.as_tensor(value, device=self.device)
+            value = (self.conditions[name].read(value) if known else torch.as_tensor(value)).to(self.device)
             if known:
                 discrete = self.conditions[name].discrete
                 if value.ndim == (0 if discrete else 1):
@@ -224,15 +225,42 @@ class FlowBase(nn.Module):
                 module.training = True
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        known = self.weights_hash() if self._is_cast_by(fn) else None
         for part in modules_in([*self.fitted.values(), self.sampler]):  # they move along, but are not its weights
             part._apply(fn)
         for module in self._weak:
             if isinstance(module, nn.Module):
                 module._apply(fn)
-        return super()._apply(fn, recurse)
+        super()._apply(fn, recurse)
+        if known is not None:
+            self.cast_from(known)
+        return self
+
+    def _is_cast_by(self, fn: Callable[[Tensor], Tensor]) -> bool:
+        """Whether weights get another type; without values (on "meta") they have no identity to keep."""
+        weights = [value for value in self._weights().values() if not value.is_meta]
+        return any(fn(weights[0].new_empty(0, dtype=kind)).dtype != kind for kind in {w.dtype for w in weights})
+
+    def _weights(self) -> dict[str, Tensor]:
+        own = self.network.state_dict() if isinstance(self.network, nn.Module) else {}
+        return {f"network.{name}": value for name, value in own.items()} | {
+            f"others.{name}": value for name, value in self.others.state_dict().items()
+        }
+
+    def stored_hash(self) -> str:
+        """Hash of the networks' weights as they lie there, in the type that they have."""
+        return hash_tensors(self._weights())
 
     def weights_hash(self) -> str:
-        """The identity of the networks' weights: what `fitted_on` of a part that was found on them names."""
-        own = self.network.state_dict() if isinstance(self.network, nn.Module) else {}
-        state = {f"network.{name}": value for name, value in own.items()}
-        return hash_tensors(state | {f"others.{name}": value for name, value in self.others.state_dict().items()})
+        """The identity of the networks' weights: what `fitted_on` of a part that was found on them names.
+
+        It is the hash of their values, also after a cast to another type: a flow in half precision is the same flow.
+        One step of training makes it another one.
+        """
+        stored = self.stored_hash()
+        return self._cast[1] if self._cast is not None and self._cast[0] == stored else stored
+
+    def cast_from(self, known: str) -> None:
+        """Keep the identity that the weights had before they were cast to what lies there now, until they change."""
+        stored = self.stored_hash()
+        self._cast = None if stored == known else (stored, known)

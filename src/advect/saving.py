@@ -57,6 +57,8 @@ def save(flow: Flow, folder: str | os.PathLike[str]) -> None:
         "versions": versions(),
         "hashes": {"model.safetensors": sha256(folder / "model.safetensors"), "weights": flow.weights_hash()},
     }
+    if (stored := flow.stored_hash()) != described["hashes"]["weights"]:  # cast to another type since
+        described["hashes"]["weights as stored"] = stored
     for name, part in flow.fitted.items():
         save_fitted(folder, name, part)
     described["hashes"] |= _save_sampler_tensors(folder, flow.sampler)
@@ -164,6 +166,10 @@ def load(folder: str | os.PathLike[str], *, network: nn.Module | None = None, tr
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{folder / 'model.safetensors'} does not fit the networks of flow.json: {reason}") from error
+    if (known := described["hashes"].get("weights")) is not None:
+        own = flow.state_dict()
+        if "weights as stored" in described["hashes"] or any(own[k].dtype != v.dtype for k, v in tensors.items()):
+            flow.cast_from(known)
     for name, digest in described["hashes"].items():
         if name.startswith("sampler-"):
             tensors = _checked_tensors(folder / name, digest)
@@ -192,6 +198,8 @@ def flow_config(flow: Flow) -> dict[str, Any]:
 
 
 def _network_config(network: Any) -> dict[str, Any]:
+    if (refusal := getattr(network, "save_refusal", None)) is not None:
+        raise InputError(refusal)
     if isinstance(network, Part):
         return config_of(network)
     if isinstance(network, nn.Module):
