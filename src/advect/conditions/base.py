@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from advect.parts import Part
@@ -31,6 +32,10 @@ class Condition(Part, ABC):
     @abstractmethod
     def discrete(self) -> bool:
         """Whether values are class indices in [0, width); the null is then `width` itself."""
+
+    def read(self, value: Any) -> Tensor:
+        """What a user gives as a tensor: numbers here, one for all samples or with the batch first."""
+        return torch.as_tensor(value)
 
     @abstractmethod
     def null(self, like: Tensor) -> Tensor:
