@@ -175,3 +175,43 @@ def test_a_fitted_part_is_replaced_as_a_whole(tmp_path):
     assert found.size == 7
     assert len(list((tmp_path / "fitted" / "found").glob("tensors-*"))) == 1
     assert (tmp_path / "fitted" / "found" / "part.json").read_bytes() != described
+
+
+def test_a_flow_saved_over_an_older_one_leaves_none_of_its_parts(tmp_path):
+    """Nor is a file of somebody else's touched; a part that it has too stays as it is in the new one."""
+    made = flow()
+    made.sampler = Sampler(source=FromData().fit(torch.randn(5, 2)))
+    made.fitted = {"old": FromData().fit(torch.randn(5, 2)), "grid": TimeGrid(3), "both": TimeGrid(4)}
+    made.save_pretrained(tmp_path)
+    (tmp_path / "fitted" / "grid" / "notes.txt").write_text("mine")
+    (tmp_path / "notes.txt").write_text("mine")
+    newer = flow()
+    newer.fitted["both"] = TimeGrid(5)
+    newer.save_pretrained(tmp_path)
+    assert Flow.from_pretrained(tmp_path).fitted == {"both": TimeGrid(5)}
+    files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    ours = {"flow.json", "model.safetensors", "fitted/both/part.json"}
+    assert files == ours | {"fitted/grid/notes.txt", "notes.txt"}
+    flow().save_pretrained(tmp_path)
+    assert not (tmp_path / "fitted" / "both").exists()
+
+
+def test_a_save_that_is_stopped_leaves_no_whole_folder_with_parts_of_another_flow(tmp_path, monkeypatch):
+    made = flow()
+    made.fitted = {"old": TimeGrid(3)}
+    made.save_pretrained(tmp_path)
+    other = Flow(MLP(NetSpec((2,)), "XS"))
+    with torch.no_grad():
+        next(other.parameters()).add_(1.0)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("advect.saving._save_sampler_tensors", stop)
+    with pytest.raises(KeyboardInterrupt):
+        other.save_pretrained(tmp_path)
+    monkeypatch.undo()
+    with pytest.raises(InputError, match="damaged or of another save"):
+        Flow.from_pretrained(tmp_path)
+    other.save_pretrained(tmp_path)
+    assert Flow.from_pretrained(tmp_path).fitted == {}

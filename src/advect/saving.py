@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
@@ -41,7 +42,7 @@ def versions() -> dict[str, str]:
 
 
 def save(flow: Flow, folder: str | os.PathLike[str]) -> None:
-    """Write a flow into a folder.
+    """Write a flow into a folder; of an older flow there nothing is left, and files of another kind are not touched.
 
     Raises:
         InputError: If the network is a plain callable, which has nothing to save.
@@ -59,6 +60,7 @@ def save(flow: Flow, folder: str | os.PathLike[str]) -> None:
     }
     if (stored := flow.stored_hash()) != described["hashes"]["weights"]:  # cast to another type since
         described["hashes"]["weights as stored"] = stored
+    _remove_other_fitted(folder, flow)  # before flow.json: a whole folder never holds the parts of another flow
     for name, part in flow.fitted.items():
         save_fitted(folder, name, part)
     described["hashes"] |= _save_sampler_tensors(folder, flow.sampler)
@@ -101,6 +103,17 @@ def _remove_other_samplers(folder: Path, hashes: dict[str, str]) -> None:
     for path in folder.glob("sampler-*.safetensors"):
         if path.name not in hashes:
             path.unlink()
+
+
+def _remove_other_fitted(folder: Path, flow: Flow) -> None:
+    for path in folder.glob("fitted/*/part.json"):
+        if path.parent.name not in flow.fitted:
+            tensors = list(path.parent.glob("tensors*.safetensors"))
+            for ours in (path, *tensors):  # without its part.json it is no part any more, wherever this is stopped
+                ours.unlink()
+            with contextlib.suppress(OSError):  # somebody else's files are there, or another part
+                path.parent.rmdir()
+                path.parent.parent.rmdir()
 
 
 def refuse_name(name: str) -> None:
