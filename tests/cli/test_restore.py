@@ -57,6 +57,29 @@ def test_draws_do_not_depend_on_the_batch_size(cli, tiny_run, pictures):
     assert Path("a/000000-0.png").read_bytes() != Path("a/000000-1.png").read_bytes()
 
 
+def test_each_tells_the_draws_of_every_picture_the_classes_in_turn(cli, tiny_run, pictures):
+    """Draw s of every picture is of class s, whatever the batch size: as if that class had been given for all."""
+    given = ("--degrade", *BOX, *FEW, "--samples", 10)
+    assert cli("restore", tiny_run, pictures, *given, "--cond.label", "each", "--batch-size", 7, "-o", "each")[0] == 0
+    for label in (0, 3):
+        assert cli("restore", tiny_run, pictures, *given, "--cond.label", label, "-o", f"of-{label}")[0] == 0
+        for i in range(2):
+            for s in range(10):
+                same = Path(f"each/00000{i}-{s}.png").read_bytes() == Path(f"of-{label}/00000{i}-{s}.png").read_bytes()
+                assert same == (s == label)
+
+
+def test_nothing_of_an_earlier_call_is_left_in_the_folder(cli, tiny_run, pictures):
+    """What was written into it by somebody else stays."""
+    blur = ("--operator", "MotionBlur", "--operator.size", 3)
+    assert cli("restore", tiny_run, pictures, "--degrade", *blur, *FEW, "--samples", 3)[0] == 0
+    Path("restored/mine.png").write_bytes(b"mine")
+    (one,) = [f"{pictures}/000001.png"]
+    assert cli("restore", tiny_run, one, "--degrade", *BOX, *FEW)[0] == 0
+    ours = {"000001.png", "000001-measured.png", "restored.json", "sheet.png"}
+    assert set(os.listdir("restored")) == ours | {"mine.png"}
+
+
 def test_measurements_are_taken_as_they_are_and_measured_against_the_truth(cli, tiny_run, pictures):
     x = Digits().batch("test", torch.arange(2)).x1
     save_each("low", AverageDown(2)(x))
@@ -121,6 +144,8 @@ def test_calibrated_weights_are_found_and_used(cli, tiny_run, pictures):
         (["digits", *BOX, "--truth", "large.png"], "is 16x16 and the restored one 8x8"),
         (["digits", "digits", *BOX], "two pictures are called 000000"),
         (["digits", *BOX, "--cond.label", 12], "cond.label is 12, but there are 10 classes"),
+        (["digits", *BOX, "--cond.label", "each"], "cond.label is each, and samples is 1: every picture is restored"),
+        (["digits", *BOX, "-o", "digits"], "out is digits, where the picture digits/000000.png lies"),
         (["large.png", "--operator", "Denoising", "--overlap", 8], "overlap is 8"),
     ],
 )

@@ -15,7 +15,7 @@ import torch
 from advect.cli.flows import conditions_for, open_flow
 from advect.cli.parsing import instantiate, new_parser, parse
 from advect.cli.progress import Progress
-from advect.cli.restored_files import Work, read_work, write_work
+from advect.cli.restored_files import Work, read_work, refuse_out, write_work
 from advect.errors import InputError
 from advect.fields import Run
 from advect.files import save_tensors, write_json
@@ -43,7 +43,8 @@ class Restoring:
             ones. ``advect calibrate FLOW --fit FitPriorWeights`` finds them.
         overlap: How far windows of a picture larger than the prior overlap, in states of the codec.
         guidance: How the prior is steered: one rule or a list of them.
-        cond: What the prior is told, by name: ``--cond.label 3`` or a class by its name; nothing is the null condition.
+        cond: What the prior is told, by name: ``--cond.label 3`` or a class by its name; ``each`` tells the draws of
+            every picture the classes in turn, and takes as many samples; nothing is the null condition.
         seed: Draw i depends on the seed and i alone.
         batch_size: Draws made together.
         device: "auto" takes a GPU if there is one.
@@ -87,13 +88,14 @@ def run(arguments: Sequence[str]) -> int:
         raise InputError(f"samples is {how.samples} and batch_size {how.batch_size}: both are at least 1")
     flow = open_flow(given.flow, how.trust_remote_code)
     method = _method(how, flow)
-    conditions_for(flow, how.cond, 0, 1)
+    _conditions(flow, how)
+    out = Path(given.out)
+    refuse_out(out, given.images)
     work = read_work(flow, given.images, operator, given.degrade, how.truth, how.seed)
     flow = flow.to(find_device(how.device))
     began = time.perf_counter()
     counts = _restore_all(flow, work, operator, method, how)
     seconds = time.perf_counter() - began
-    out = Path(given.out)
     rows = write_work(out, work, operator)
     if operator.state_dict():  # a kernel or mask that was drawn or read: kept beside what was restored with it
         save_tensors(out / "operator.safetensors", operator.state_dict())
@@ -150,18 +152,33 @@ def _method(how: Restoring, flow: Flow) -> InverseMethod:
     return dataclasses.replace(method, weights=part)
 
 
+def _conditions(flow: Flow, how: Restoring) -> dict[str, Any]:
+    """What the draws of one picture are told: every picture is told the same."""
+    told = conditions_for(flow, how.cond, 0, how.samples)
+    for name in (name for name in told if how.cond[name] == "each"):
+        classes = flow.conditions[name].width
+        if how.samples < classes:
+            raise InputError(
+                f"cond.{name} is each, and samples is {how.samples}: every picture is restored under each of the "
+                f"{classes} classes, so give --samples {classes}, or one class"
+            )
+    return told
+
+
 def _restore_all(flow: Flow, work: list[Work], operator: Operator, method: InverseMethod, how: Restoring) -> Run:
     """Fill in the restored pictures; equal shapes run together."""
     rules = (how.guidance,) if isinstance(how.guidance, Guidance) else tuple(how.guidance or ())
     numbers = [(i, s) for i in range(len(work)) for s in range(how.samples)]
     progress, done, counts = Progress(), 0, Run()
     progress.start("restoring", 0, len(numbers))
+    told = _conditions(flow, how)
     for shape, same in groupby(numbers, key=lambda number: work[number[0]].shape):
         group = list(same)
         for first in range(0, len(group), how.batch_size):
             chunk = group[first : first + how.batch_size]
             counts = Run()
-            cond: dict[str, Any] = conditions_for(flow, how.cond, done, len(chunk))
+            draws = torch.tensor([s for _, s in chunk])
+            cond = {name: v[draws] if how.cond[name] == "each" else v for name, v in told.items()}
             found = restore(
                 flow,
                 torch.cat([work[i].y for i, _ in chunk]),

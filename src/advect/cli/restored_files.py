@@ -11,7 +11,7 @@ from torch import Tensor
 
 from advect.data.pictures import GREY_MODES, SUFFIXES, decode, look
 from advect.errors import InputError, MissingExtra
-from advect.files import write_atomically
+from advect.files import read_json, write_atomically
 from advect.flow import Flow
 from advect.inverse import Operator, relative_residual
 from advect.inverse.restoring import refuse_size
@@ -75,8 +75,9 @@ def read_work(
 
 
 def write_work(out: Path, work: list[Work], operator: Operator) -> list[dict[str, Any]]:
-    """Write every picture and the sheet; returns the figures of each."""
+    """Write every picture and the sheet, in the place of those of an earlier call; returns the figures of each."""
     out.mkdir(parents=True, exist_ok=True)
+    _clear_old(out)
     try:
         perceptual: STLPIPS | None = STLPIPS()
     except MissingExtra:
@@ -99,6 +100,27 @@ def write_work(out: Path, work: list[Work], operator: Operator) -> list[dict[str
         rows.append(row)
     _write_sheet(out, work, operator)
     return rows
+
+
+def refuse_out(out: Path, images: list[str]) -> None:
+    """Refuse to write where the given pictures lie: the restored ones are called like them."""
+    for path in _files(images):
+        if path.resolve().parent == out.resolve():
+            raise InputError(f"out is {out}, where the picture {path} lies that would be overwritten: name another one")
+
+
+def _clear_old(out: Path) -> None:
+    """Remove what an earlier call wrote into the same folder, as its report lists it, so that two never mix in it."""
+    written = out / "restored.json"
+    if not written.is_file():
+        return
+    report = read_json(written)
+    kinds = ["", "-measured", "-spread", *(f"-{k}" for k in range(int(report["samples"])))]
+    for row in report["pictures"]:
+        for kind in kinds:
+            (out / Path(f"{row['name']}{kind}.png").name).unlink(missing_ok=True)
+    for name in ("sheet.png", "operator.safetensors"):
+        (out / name).unlink(missing_ok=True)
 
 
 def _figures(one: Work, x: Tensor, operator: Operator, perceptual: STLPIPS | None) -> dict[str, float]:
