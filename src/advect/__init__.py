@@ -11,6 +11,7 @@ from typing import Any as _Any
 
 if TYPE_CHECKING:
     from advect import (
+        adapters,
         codecs,
         conditions,
         couplings,
@@ -71,6 +72,7 @@ __all__ = [
     "Sampler",
     "Step",
     "Transport",
+    "adapters",
     "bind",
     "codecs",
     "conditions",

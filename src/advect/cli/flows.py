@@ -6,11 +6,12 @@ import difflib
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from advect.adapters import from_pretrained, is_pipeline
 from advect.conditions import ClassLabel
 from advect.errors import InputError
 from advect.flow import Flow
@@ -24,7 +25,9 @@ ASSETS = Path(__file__).parents[1] / "assets"
 
 
 def flow_folder(path: str) -> Path:
-    """The folder with the flow.json of a run, checkpoint or saved flow, or of a flow that ships with advect."""
+    """The folder of a run's, checkpoint's or saved flow, of a diffusers pipeline, or of a flow that ships."""
+    if is_pipeline(path):
+        return Path(path)
     if Path(path).exists():
         return find_flow(path)
     shipped = {found.name.removesuffix("-flow"): found for found in sorted(ASSETS.glob("*-flow"))}
@@ -34,14 +37,45 @@ def flow_folder(path: str) -> Path:
     return shipped[path]
 
 
-def open_flow(path: str, trust_remote_code: bool = False) -> Flow:
-    """Open a saved flow: its folder, a run folder or checkpoint, or the name of a flow that ships with advect."""
-    return Flow.from_pretrained(flow_folder(path), trust_remote_code=trust_remote_code)
+@dataclass(frozen=True)
+class Opening:
+    """How the folder of a diffusers pipeline is opened; other flows are as they were saved.
+
+    Args:
+        height: Height of pictures in pixels; None for the pipeline's own. Likewise `width`.
+        width: Width of pictures.
+        frames: Frames of videos, 1 more than a multiple of 4.
+        negative: The text that guidance compares with.
+        guidance: The scale that a guidance-distilled transformer (FLUX.1-dev) is told; rules go with --guidance.
+        dtype: The type of the weights; None for the one each part is stored in.
+    """
+
+    height: int | None = None
+    width: int | None = None
+    frames: int | None = None
+    negative: str = ""
+    guidance: float | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+
+
+def open_flow(path: str, trust_remote_code: bool = False, opening: Opening | None = None) -> Flow:
+    """Open a saved flow: its folder, a run or checkpoint, a diffusers folder, or the name of one that ships."""
+    folder = flow_folder(path)
+    given = {name: value for name, value in vars(opening or Opening()).items() if value not in (None, "")}
+    if is_pipeline(folder):
+        if "dtype" in given:
+            given["dtype"] = getattr(torch, given["dtype"])
+        return from_pretrained(folder, **given)
+    if given:
+        raise InputError(
+            f"pipeline.{next(iter(given))} is for the folder of a diffusers pipeline, and {path} is a flow"
+        )
+    return Flow.from_pretrained(folder, trust_remote_code=trust_remote_code)
 
 
 def open_for(path: str, how: Sampling) -> Flow:
     """Open a flow to be sampled so: with the weaker flow that AutoGuidance compares with, if one is named."""
-    flow = with_weak(open_flow(path, how.trust_remote_code), how.weak, how.trust_remote_code)
+    flow = with_weak(open_flow(path, how.trust_remote_code, how.pipeline), how.weak, how.trust_remote_code)
     given = how.guidance if isinstance(how.guidance, list) else [how.guidance]
     rules = flow.sampler.guidance if how.guidance is None else [rule for rule in given if rule is not None]
     if how.weak is not None and not any(rule.against == "weak" for rule in rules):
@@ -67,7 +101,8 @@ class Sampling:
         source: Who is at t=0.
         fitted: Parts that were found for this flow (`advect calibrate`), by name: each goes into its seat.
         cond: What it is told, by name: ``--cond.label 3`` for all, a class by its name, ``each`` for all classes in
-            turn (sample i gets class i modulo their number), or ``none`` for the null condition.
+            turn (sample i gets class i modulo their number), ``none`` for the null condition; ``--cond.prompt TEXT``.
+        pipeline: How the folder of a diffusers pipeline is opened.
         seed: Sample i depends on the seed and i alone.
         batch_size: Samples integrated together.
         device: "auto" takes a GPU if there is one.
@@ -82,6 +117,7 @@ class Sampling:
     source: Source | None = None
     fitted: list[str] | str = field(default_factory=list)
     cond: dict[str, str | int | float | list[float]] = field(default_factory=dict)
+    pipeline: Opening = Opening()
     seed: int = 0
     batch_size: int = 256
     device: str = "auto"
@@ -136,7 +172,7 @@ def conditions_for(flow: Flow, given: dict[str, Any], first: int, n: int) -> dic
         if isinstance(item, ClassLabel):
             out[item.name] = _labels(flow, item, value, first, n)
         else:
-            out[item.name] = torch.as_tensor(value, dtype=torch.float32)
+            out[item.name] = item.read(value)
     for name in given:
         flow.conditions[name]  # names the conditions there are
     return out

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from advect.cli.flows import conditions_for, open_flow
+from advect.cli.flows import Opening, conditions_for, open_flow
 from advect.cli.parsing import instantiate, new_parser, parse
 from advect.cli.progress import Progress
 from advect.cli.restored_files import Work, read_work, refuse_out, write_work
@@ -43,8 +43,10 @@ class Restoring:
             ones. ``advect calibrate FLOW --fit FitPriorWeights`` finds them.
         overlap: How far windows of a picture larger than the prior overlap, in states of the codec.
         guidance: How the prior is steered: one rule or a list of them.
-        cond: What the prior is told, by name: ``--cond.label 3`` or a class by its name; ``each`` tells the draws of
-            every picture the classes in turn, and takes as many samples; nothing is the null condition.
+        cond: What the prior is told, by name: ``--cond.label 3``, a class by its name, ``--cond.prompt TEXT``; ``each``
+            tells the draws of every picture the classes in turn, and takes as many samples; nothing is the null
+            condition.
+        pipeline: How the folder of a diffusers pipeline is opened.
         seed: Draw i depends on the seed and i alone.
         batch_size: Draws made together.
         device: "auto" takes a GPU if there is one.
@@ -60,6 +62,7 @@ class Restoring:
     overlap: int | None = None
     guidance: Guidance | list[Guidance] | None = None
     cond: dict[str, str | int | float | list[float]] = field(default_factory=dict)
+    pipeline: Opening = Opening()
     seed: int = 0
     batch_size: int = 64
     device: str = "auto"
@@ -71,7 +74,9 @@ def run(arguments: Sequence[str]) -> int:
     parser = new_parser(
         "restore", "Restore degraded pictures with a trained flow as prior: files, or all pictures of a folder."
     )
-    parser.add_argument("flow", help="run folder, folder with a flow.json, or a flow that ships with advect")
+    parser.add_argument(
+        "flow", help="run folder, folder with a flow.json or of a diffusers pipeline, or a flow that ships with advect"
+    )
     parser.add_argument("images", nargs="+", help="degraded pictures, or folders of them (clean ones with --degrade)")
     parser.add_argument("-o", "--out", default="restored", help="folder for the pictures and restored.json")
     parser.add_argument(
@@ -86,7 +91,7 @@ def run(arguments: Sequence[str]) -> int:
     operator = _operator(how)
     if min(how.samples, how.batch_size) < 1:
         raise InputError(f"samples is {how.samples} and batch_size {how.batch_size}: both are at least 1")
-    flow = open_flow(given.flow, how.trust_remote_code)
+    flow = open_flow(given.flow, how.trust_remote_code, how.pipeline)
     method = _method(how, flow)
     _conditions(flow, how)
     out = Path(given.out)

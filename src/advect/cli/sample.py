@@ -26,7 +26,9 @@ FORMATS = ("png", "npz", "npy")
 def make_parser() -> Any:
     """Options of `advect sample`."""
     parser = new_parser("sample", "Draw samples from a trained flow; under accelerate launch all processes share them.")
-    parser.add_argument("flow", help="run folder, folder with a flow.json, or a flow that ships with advect")
+    parser.add_argument(
+        "flow", help="run folder, folder with a flow.json or of a diffusers pipeline, or a flow that ships with advect"
+    )
     parser.add_argument("-n", "--count", type=int, default=64, help="how many samples")
     parser.add_argument(
         "-o", "--out", default=None, help="a folder for PNG files, or a .npz or .npy file; FLOW/generated if not given"
