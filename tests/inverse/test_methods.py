@@ -230,6 +230,9 @@ def test_prior_weights_are_fitted_saved_and_tied_to_their_flow(flow, tmp_path):
     assert part.fitted_on == flow.weights_hash()
     assert part.errors.shape == (12,)
     assert torch.equal(fit(flow, batch, seed=0).errors, part.errors)
+    for size in (1, 7, 29):  # every sample has noise of its own number: what is left is rounding
+        errors = FitPriorWeights(samples=30, points=12, batch_size=size)(flow, batch, seed=0).errors
+        torch.testing.assert_close(errors, part.errors, rtol=1e-5, atol=0)
     assert max(Flair(weights=part).shares(_problem())[1]) == pytest.approx(0.85, abs=1e-9)
     assert len(fit.summary(part)) == 3
     flow.save_pretrained(tmp_path / "flow")

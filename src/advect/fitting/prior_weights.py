@@ -23,7 +23,7 @@ from advect.flow import Flow
 from advect.interpolants import AffineInterpolant, Interpolant, Linear
 from advect.inverse import CalibratedWeights
 from advect.parts import Part
-from advect.randomness import generator, randn_like
+from advect.randomness import NumberedGenerator, randn_like
 
 
 @torch.no_grad()
@@ -133,7 +133,7 @@ class FitPriorWeights(Fit):
                     self.points,
                     interpolant=flow.transport.interpolant,
                     std=gaussian[1],
-                    generator=generator(seed, "prior weights", first),
+                    generator=NumberedGenerator(seed, "prior weights", first=first, count=len(x1)),
                     batch_size=len(x1),
                 )
             errors += found.cpu() * (len(x1) / len(pictures))
