@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from advect.errors import InputError
+from advect.networks import fused
 from advect.networks.attention import KeyValues, SelfAttention, name_layers
 from advect.networks.base import NetSpec, Network
 from advect.networks.checkpointing import run_block
@@ -140,7 +141,7 @@ class DiTBlock(nn.Module):
         self.norm0 = LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.norm1 = LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.attention = SelfAttention(width, heads)
-        self.feed = nn.Sequential(
+        self.feed = FeedForward(
             Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Dropout(dropout), Linear(4 * width, width)
         )
         self.dropout = nn.Dropout(dropout)
@@ -154,6 +155,16 @@ class DiTBlock(nn.Module):
         shift0, scale0, gate0, shift1, scale1, gate1 = self.modulation(told)[:, None].chunk(6, 2)
         h = h + gate0 * self.dropout(self.attention(modulate(self.norm0(h), shift0, scale0), mask, cache))
         return h + gate1 * self.feed(modulate(self.norm1(h), shift1, scale1))
+
+
+class FeedForward(nn.Sequential):
+    """Linear, GELU, dropout, linear; the first two are one product where no graph is kept."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        inner, _, dropout, outer = self
+        if type(inner) is Linear and not fused.watched(inner) and fused.graphless():  # not one with adapters around it
+            return outer(dropout(fused.product(input, inner.weight, inner.bias, "gelu")))
+        return super().forward(input)
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch._C._functorch import TransformType, get_interpreter_stack
 from torch.autograd import forward_ad
 
+from advect.networks import fused
+
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 
@@ -57,14 +59,14 @@ def zeroed(layer: Layer) -> Layer:
 
 
 class Linear(nn.Linear):
-    """x W^T + b, and forward mode without the derivative of W where there is none."""
+    """x W^T + b: forward mode without the derivative of W where there is none, a fused product where no graph is."""
 
     def forward(self, input: Tensor) -> Tensor:
         pair = moving(input, self.weight, self.bias)
         if pair is None:
-            return super().forward(input)
+            return fused.linear(input, self.weight, self.bias)
         x, dx = pair
-        return forward_ad.make_dual(super().forward(x), nn.functional.linear(dx, self.weight))
+        return forward_ad.make_dual(fused.product(x, self.weight, self.bias), fused.product(dx, self.weight, None))
 
 
 class Conv2d(nn.Conv2d):
@@ -92,6 +94,26 @@ class LayerNorm(nn.LayerNorm):
         return forward_ad.make_dual(value, slope if self.weight is None else slope * self.weight)
 
 
+def _laid_out_alike(x: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
+    """Both contiguous, with the channels last if they are so in x."""
+    last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    form = torch.channels_last if last else torch.contiguous_format
+    return x.contiguous(memory_format=form), dx.contiguous(memory_format=form)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """A picture laid out pixel by pixel, as convolutions and attention on a CPU want it; elsewhere as it is.
+
+    Layers hand the layout on. On a GPU the normalisations of torch do not, so nothing would be won there; a compiler
+    finds its own, and batches of ``torch.func.vmap`` have none.
+    """
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return x
+    if any(level.key() == TransformType.Vmap for level in get_interpreter_stack() or ()):
+        return x
+    return x.contiguous(memory_format=torch.channels_last)
+
+
 class GroupNorm(nn.GroupNorm):
     """Normalise groups of at least 4 channels, at most 32 groups, over all pixels.
 
@@ -112,7 +134,7 @@ class GroupNorm(nn.GroupNorm):
         weight, bias = self.weight.view(shape), self.bias.view(shape)
         pair = moving(input, self.weight, self.bias)
         if pair is not None:  # as in LayerNorm
-            x, dx = (part.contiguous() for part in pair)
+            x, dx = _laid_out_alike(*pair)
             sizes = len(x), self.num_channels, x[0, 0].numel(), self.num_groups
             value, mean, rstd = torch.native_group_norm(x, self.weight, self.bias, *sizes, self.eps)
             slope = torch.ops.aten.native_group_norm_backward(dx, x, mean, rstd, None, *sizes, [True, False, False])[0]

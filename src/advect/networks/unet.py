@@ -13,7 +13,7 @@ from advect.networks.attention import SelfAttention, name_layers
 from advect.networks.base import NetSpec, Network
 from advect.networks.checkpointing import run_block
 from advect.networks.embeddings import Embedding
-from advect.networks.layers import Conv2d, GroupNorm, Linear, zeroed
+from advect.networks.layers import Conv2d, GroupNorm, Linear, channels_last, zeroed
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class UNet(Network):
         self._check_size(x.shape[-2], x.shape[-1])
         told = nn.functional.silu(self.embed(x, times, cond))
         seen: dict[str, Tensor] = {}
-        h = self.stem(x.to(self.head.weight.dtype))
+        h = self.stem(channels_last(x.to(self.head.weight.dtype)))
         skips = [h]
         for i, steps in enumerate(self.encoder):
             for block in steps:  # pyright: ignore[reportGeneralTypeIssues]
@@ -144,7 +144,7 @@ class UNet(Network):
                     h = torch.cat([h, skips.pop()], 1)
                 h = run_block(block, h, told, again=self.checkpointing)
             seen[f"up{i}"] = h
-        out = self.head(nn.functional.silu(self.norm(h))).to(x.dtype)
+        out = self.head(nn.functional.silu(self.norm(h))).to(x.dtype).contiguous()
         return (out, {name: seen[name] for name in features}) if features else out
 
     def _check_size(self, height: int, width: int) -> None:

@@ -1,0 +1,132 @@
+"""Products without a graph: the same numbers as torch's own, and the fused kernels only where nothing needs more."""
+
+import pytest
+import torch
+from torch import nn
+
+from advect import NetSpec
+from advect.derivatives import jvp
+from advect.networks import DiT, LoRA, UNet, fused
+from advect.networks.layers import Linear
+
+SHAPE = (3, 16, 16)
+
+
+@pytest.fixture
+def fused_calls(monkeypatch):
+    """The activations of the fused products that were run, with the least size taken away."""
+    calls: list[str] = []
+    kernel = torch.ops.mkldnn._linear_pointwise
+
+    def counted(*arguments):
+        calls.append(arguments[3])
+        return kernel(*arguments)
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", counted)
+    monkeypatch.setattr(fused, "_LEAST", 0)
+    return calls
+
+
+pytestmark = pytest.mark.skipif(not fused._AVAILABLE, reason="this torch has no oneDNN")
+
+
+def filled(network: nn.Module) -> nn.Module:
+    generator = torch.Generator().manual_seed(0)
+    for p in network.parameters():
+        if not p.any():
+            nn.init.normal_(p, std=0.02, generator=generator)
+    return network
+
+
+@pytest.mark.parametrize("make", [DiT, UNet], ids=["DiT", "UNet"])
+def test_a_network_says_the_same_with_and_without_a_graph(make, fused_calls):
+    network = filled(make(NetSpec(SHAPE), "XXS" if make is DiT else "XS"))
+    x, t = torch.randn(4, *SHAPE), torch.rand(4)
+    with_graph = network(x, t)
+    assert not fused_calls
+    with torch.no_grad():
+        without = network(x, t)
+    assert len(fused_calls) > 5
+    assert ("gelu" in fused_calls) == (make is DiT)
+    torch.testing.assert_close(without, with_graph.detach(), rtol=1e-4, atol=1e-5)
+    assert (without - without.mean()).abs().max() > 0.01
+
+
+def test_forward_mode_takes_them_too_and_stays_exact(fused_calls):
+    layer, x, w = Linear(24, 16), torch.randn(5, 24), torch.randn(5, 24)
+    with torch.no_grad():
+        value, slope = jvp(layer, (x,), (w,))
+    assert fused_calls == ["none", "none"]
+    torch.testing.assert_close(value, nn.functional.linear(x, layer.weight, layer.bias))
+    torch.testing.assert_close(slope, nn.functional.linear(w, layer.weight))
+
+
+def _double(layer, x):
+    return layer.double()(x.double()).float()
+
+
+def _autocast(layer, x):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = layer(x)
+    assert out.dtype == torch.bfloat16
+    return out.float()
+
+
+ELSEWHERE = {
+    "gradients": lambda layer, x: torch.enable_grad()(layer)(x).detach(),
+    "float64": _double,
+    "autocast": _autocast,
+    "vmap": lambda layer, x: torch.func.vmap(layer)(x),
+    "jacobian": lambda layer, x: torch.func.jacrev(layer)(x[0]) @ x[0] + layer.bias,
+}
+
+
+@pytest.mark.parametrize("where", ELSEWHERE)
+def test_they_are_left_out_where_more_is_asked_for(where, fused_calls):
+    layer, x = Linear(24, 16), torch.randn(5, 24)
+    wanted = nn.functional.linear(x, layer.weight, layer.bias).detach()
+    with torch.no_grad():
+        got = ELSEWHERE[where](layer, x)
+    assert not fused_calls
+    if where == "jacobian":
+        wanted = wanted[0]
+    torch.testing.assert_close(got, wanted, rtol=2e-2, atol=2e-2)
+
+
+def test_what_stands_around_a_layer_or_watches_it_is_not_passed_by(fused_calls):
+    """Adapters add to the product, and a hook sees what the layer itself says."""
+    network = filled(DiT(NetSpec(SHAPE), "XXS"))
+    x, t = torch.randn(2, *SHAPE), torch.rand(2)
+    seen: list[torch.Tensor] = []
+    inner = network.blocks[0].feed[0]
+    handle = inner.register_forward_hook(lambda module, given, out: seen.append(out.detach().clone()))
+    with torch.no_grad():
+        network(x, t)
+    network(x, t)
+    handle.remove()
+    torch.testing.assert_close(seen[0], seen[1], rtol=1e-4, atol=1e-5)
+    adapted = filled(LoRA(network, rank=2))
+    with torch.no_grad():
+        without = adapted(x, t)
+    torch.testing.assert_close(without, adapted(x, t).detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_u_net_works_pixel_by_pixel_and_answers_as_it_was_asked():
+    network = filled(UNet(NetSpec(SHAPE), "XS"))
+    x, t = torch.randn(2, *SHAPE), torch.rand(2)
+    out, seen = network(x, t, features=network.feature_names)
+    assert out.is_contiguous()
+    assert all(h.is_contiguous(memory_format=torch.channels_last) for h in seen.values())
+    last = network(x.contiguous(memory_format=torch.channels_last), t)
+    assert last.is_contiguous()
+    assert torch.equal(last, out)
+
+
+def test_small_products_are_not_worth_the_call(fused_calls, monkeypatch):
+    monkeypatch.setattr(fused, "_LEAST", 2**22)
+    with torch.no_grad():
+        Linear(64, 64)(torch.randn(256, 64))
+    assert not fused_calls
+    with torch.no_grad():
+        Linear(256, 256)(torch.randn(256, 256))
+    assert fused_calls == ["none"]
