@@ -29,6 +29,7 @@ PAIRS = ["--objective.pairs", "SortedPairs", "--objective.pairs.boundary"]
             "kappa is 1.0: it lies in [0, 1)",
         ),
         (["--objective", "MeanFlow", "--sampler.solver", "Euler"], "solver is Euler, which integrates a field, but"),
+        (["--objective", "MeanFlow", "--sampler.solver", "Heun"], "solver is Heun, which integrates a field, but"),
     ],
 )
 def test_a_wrong_value_is_named_and_no_folder_is_made(cli, recipe, options, sentence):

@@ -12,7 +12,6 @@ from advect.cli.parsing import instantiate
 from advect.errors import InputError, require
 from advect.objectives import FlowMatching
 from advect.parts import Part, class_path, config_of
-from advect.sampler import Sampler
 from advect.training import Recipe, Train
 from advect.transport import Transport
 
@@ -38,14 +37,16 @@ def recipe_file(name: str) -> Path:
 
 
 def add_recipe(parser: Any) -> None:
-    """Add every field of a recipe as an option, and the parts that stand where nothing is given."""
+    """Add every field of a recipe as an option, and the parts that stand where nothing is given.
+
+    A sampler is none of these: each stage takes what suits the kind of its model, unless one is given.
+    """
     parser.add_argument("--recipe", action="config", help="a recipe in YAML; options after it override its values")
     parser.add_class_arguments(Recipe, as_group=False)
     parser.set_defaults(
         {
             "objective": config_of(FlowMatching()),
             "transport": config_of(Transport()),
-            "sampler": config_of(Sampler()),
             "stages": [config_of(Train())],
         }
     )
@@ -55,8 +56,6 @@ def build_recipe(parser: Any, namespace: Any) -> Recipe:
     """The recipe that a namespace describes."""
     built = instantiate(parser, namespace)
     fields = {field.name: _plain(built[field.name]) for field in dataclasses.fields(Recipe)}
-    if fields["sampler"] == Sampler():  # nothing was asked for: each stage takes what suits the kind of its model
-        fields["sampler"] = None
     return Recipe(**{**fields, "stages": tuple(fields["stages"])})
 
 
