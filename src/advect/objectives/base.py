@@ -27,7 +27,7 @@ class Loss:
         target: What it should have said, the same shape; the loss per sample is the mean squared difference.
         weight: Weight per sample (B,), or None.
         t: Times (B,), for the logs per time bin.
-        logs: Detached scalars by name, kept on the device.
+        logs: Scalars by name, or a number per sample (B,), of which mean and variance are logged; kept on the device.
         per_sample: The weighted loss per sample itself, where it is no mean square; then `prediction` is None.
         copies: Evaluations per sample, one after the other as whole batches (an antithetic pair has 2).
 
@@ -140,7 +140,7 @@ class Objective(ModulePart, ABC):
         batch: Batch | Tensor,
         generator: torch.Generator | None = None,
     ) -> Loss:
-        """The loss on one batch; of a weighted one mean and variance of the weights are logged.
+        """The loss on one batch; of a weighted one the weights are logged.
 
         Args:
             nets: The networks by role, or just one callable ``f(x, t, **cond)``.
@@ -155,8 +155,7 @@ class Objective(ModulePart, ABC):
             batch = nets.transport.pair(batch, generator)
         loss = self.loss(nets, batch, generator)
         if batch.weight is not None:
-            variance, mean = torch.var_mean(batch.weight.detach(), correction=0)
-            loss.logs |= {"weight_mean": mean, "weight_variance": variance}
+            loss.logs["weight"] = batch.weight
         return loss
 
     @abstractmethod

@@ -26,6 +26,8 @@ class Meter:
         self._scalars = torch.zeros(rows, 2, dtype=dtype, device=device)
         self._table = torch.zeros(rows, bins, 2, dtype=dtype, device=device)
         self._logs: dict[str, Tensor] = {}
+        self._moments: dict[str, Tensor] = {}
+        self._waiting: list[tuple[str, int, float, Tensor]] = []
 
     def add(self, outcome: Outcome, share: float) -> None:
         """Add a shard of the step under way, which is `share` of the batch."""
@@ -37,9 +39,12 @@ class Meter:
             values[:, 0] = outcome.per_sample
             self._table[row].index_add_(0, place, values)
         for name, value in outcome.logs.items():
+            if value.ndim:
+                self._waiting.append((name, row, share, value))
+                continue
             if name not in self._logs:
                 self._logs[name] = torch.zeros((), dtype=self._table.dtype, device=value.device)
-            self._logs[name].add_(value.mean(), alpha=share)
+            self._logs[name].add_(value, alpha=share)
 
     def close_step(self, norm: Tensor | None) -> None:
         """End the step under way with its gradient norm."""
@@ -49,8 +54,24 @@ class Meter:
 
     def tensors(self) -> dict[str, Tensor]:
         """What is held, to be kept in a checkpoint and given to :meth:`restore`."""
+        self._take_moments()
         held = {"scalars": self._scalars[: self.used], "table": self._table[: self.used]}
+        held |= {f"moments.{name}": value[: self.used] for name, value in self._moments.items()}
         return held | {f"logs.{name}": value for name, value in self._logs.items()}
+
+    def _take_moments(self) -> None:
+        """Mean and mean square of what was logged per sample: of many steps at once, so that a step costs nothing."""
+        alike: dict[tuple[str, int], list[tuple[int, float, Tensor]]] = {}
+        for name, row, share, value in self._waiting:
+            alike.setdefault((name, value.numel()), []).append((row, share, value.flatten()))
+        for (name, _), entries in alike.items():
+            rows, shares, values = zip(*entries, strict=True)
+            x = torch.stack(values).to(self._table.dtype)
+            moments = torch.stack([x.mean(1), x.square().mean(1)], 1) * x.new_tensor(shares)[:, None]
+            if name not in self._moments:
+                self._moments[name] = self._scalars.new_zeros(self._scalars.shape)
+            self._moments[name].index_add_(0, torch.tensor(rows, device=x.device), moments)
+        self._waiting = []
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Hold what :meth:`tensors` gave."""
@@ -62,12 +83,17 @@ class Meter:
             for name, value in tensors.items()
             if name.startswith("logs.")
         }
+        self._moments, self._waiting = {}, []
+        for name, value in tensors.items():
+            if name.startswith("moments."):
+                whole = self._moments[name.removeprefix("moments.")] = torch.zeros_like(self._scalars)
+                whole[: self.used] = value.to(whole)
 
     def clear(self) -> None:
         """Start anew after a reading."""
         self._scalars.zero_()
         self._table.zero_()
-        self._logs, self.used = {}, 0
+        self._logs, self._moments, self._waiting, self.used = {}, {}, [], 0
 
 
 def first_bad(held: dict[str, Tensor]) -> tuple[int, list[int]] | None:
@@ -86,7 +112,13 @@ def summary(held: dict[str, Tensor]) -> dict[str, Any]:
     per_bin = [None if math.isnan(v) else v for v in (total / count).tolist()]
     logs = {name.removeprefix("logs."): value for name, value in held.items() if name.startswith("logs.")}
     means = {name: float(value) / len(held["scalars"]) for name, value in logs.items()}
-    if "weight_variance" in means:  # the effective sample size (sum w)^2 / sum w^2, as a share of the samples
-        second = means["weight_mean"] ** 2
-        means["weight_ess"] = second / (second + means["weight_variance"]) if second else math.nan
+    for name, value in held.items():
+        if name.startswith("moments."):
+            means |= _spread(name.removeprefix("moments."), *value.mean(0).tolist())
     return {"loss": loss, "grad_norm": norm, "loss_per_bin": per_bin} | means
+
+
+def _spread(name: str, mean: float, square: float) -> dict[str, float]:
+    """Mean and variance of what was logged per sample; of weights also the effective share (sum w)^2 / (n sum w^2)."""
+    out = {f"{name}_mean": mean, f"{name}_variance": square - mean**2}
+    return out | {f"{name}_ess": mean**2 / square if square else math.nan} if name == "weight" else out
