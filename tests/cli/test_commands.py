@@ -81,6 +81,30 @@ def test_a_dry_run_says_all_and_writes_nothing(cli, recipe):
     assert os.listdir(".") == ["tiny.yaml"]
 
 
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        (
+            "reflow",
+            ["1-train: 6000 steps of 256 samples", "2-reflow: 12000 pairs, then 6000 steps of 256 samples"],
+        ),
+        ("split-meanflow", ["1-train: 77 steps of", "2-train: 3000 steps of"]),
+        (
+            "boss",
+            ["1-train: 77 steps of", "2-straighten: a grid of 6 steps from 100 trajectories, segments of 5000"],
+        ),
+        ("boss", ["then 3000 steps of 128 samples"]),
+    ],
+)
+def test_a_dry_run_says_of_every_stage_how_long_it_is(cli, name, lines):
+    steps = () if name == "reflow" else ("--train.steps", 77)
+    code, out, _ = cli("train", name, "--dry-run", *steps)
+    assert code == 0
+    work = out.partition("\nwork:")[2]
+    for line in lines:
+        assert line in work
+
+
 def test_a_dry_run_names_the_networks_of_all_roles(cli, recipe):
     code, out, _ = cli(
         *("train", recipe, "--dry-run", "--objective", "VelocityAndScore"),

@@ -16,7 +16,7 @@ from advect.data import describe
 from advect.files import write_atomically
 from advect.training import Monitor, Recipe, run_recipe, validate
 from advect.training.prepare import prepare
-from advect.training.stages import Train
+from advect.training.stages import Stage, Train
 
 
 def make_parser() -> Any:
@@ -88,13 +88,21 @@ def plan(recipe: Recipe, folder: Path, resolved: str) -> str:
                 f"  {role}: {type(net).__name__}, {total:,} parameters, {total * 4 / 2**20:.1f} MiB in float32"
             )
         lines.append(f"  state: {tuple(job.codec.latent_shape(recipe.data.shape))}")
-    epochs = recipe.train.steps * recipe.train.batch_size / max(recipe.data.size("train"), 1)
     lines += [
         "",
         "work:",
-        f"  stages: {', '.join(stage.name for stage in recipe.stages)}",
-        f"  {recipe.train.steps} steps of {recipe.train.batch_size} samples ({epochs:.1f} passes over the data)",
+        *(f"  {number}-{stage.name}: {_work(stage, recipe)}" for number, stage in enumerate(recipe.stages, 1)),
         f"  folder: {folder}{' (holds a run: it would be continued)' if (folder / 'checkpoints').is_dir() else ''}",
         "nothing was written",
     ]
     return "\n".join(lines)
+
+
+def _work(stage: Stage, recipe: Recipe) -> str:
+    """What a stage makes, then for how long it trains."""
+    settings, said = stage.settings_in(recipe), [stage.makes]
+    if settings is not None:
+        passes = settings.steps * settings.batch_size / max(recipe.data.size("train"), 1)
+        own = "" if stage.makes or stage is not recipe.stages[0] else f" ({passes:.1f} passes over the data)"
+        said.append(f"{settings.steps} steps of {settings.batch_size} samples{own}")
+    return ", then ".join(filter(None, said)) or type(stage).__name__

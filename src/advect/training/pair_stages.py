@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from advect.codecs import Identity
 from advect.data.pairs import StoredPairs
@@ -18,7 +18,10 @@ from advect.training.pairs import make_pairs
 from advect.training.processes import find_processes
 from advect.training.retrain import reflow
 from advect.training.settings import TrainSettings
-from advect.training.stages import Stage, Workspace
+from advect.training.stages import Stage, Workspace, settings_in
+
+if TYPE_CHECKING:
+    from advect.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,10 @@ class MakePairs(Stage):
     dtype: Literal["float32", "float16"] = "float32"
     batch_size: int = 512
     shard_size: int = 65536
+
+    @property
+    def makes(self) -> str:
+        return f"{self.n} pairs"
 
     def run(self, workspace: Workspace) -> None:
         if not isinstance(workspace.recipe.codec, (Identity, type(None))):
@@ -97,14 +104,20 @@ class Reflow(Stage):
     settings: TrainSettings | None = None
     steps: int | None = None
 
+    @property
+    def makes(self) -> str:
+        return self.pairs.makes
+
+    def settings_in(self, recipe: Recipe) -> TrainSettings:
+        return settings_in(recipe, self.settings, self.steps)
+
     def run(self, workspace: Workspace) -> None:
         flow, folder = need_flow(self, workspace), workspace.folder
-        settings = workspace.recipe.train if self.settings is None else self.settings
         workspace.flow = reflow(
             flow,
             self.pairs.make(workspace),
             objective=self.objective,
-            settings=settings if self.steps is None else replace(settings, steps=self.steps),
+            settings=self.settings_in(workspace.recipe),
             seed=workspace.seed,
             stage=workspace.stage,
             folder=None if folder is None else Path(folder) / "training",

@@ -56,9 +56,24 @@ class Stage(Part, ABC):
         """What its folder is called."""
         return type(self).__name__.lower()
 
+    @property
+    def makes(self) -> str:
+        """What it makes before it trains, in words with their numbers; empty if nothing."""
+        return ""
+
+    def settings_in(self, recipe: Recipe) -> TrainSettings | None:
+        """How it trains in a recipe; None if it trains nothing."""
+        return None
+
     @abstractmethod
     def run(self, workspace: Workspace) -> None:
         """Do the work, and leave the results in the workspace."""
+
+
+def settings_in(recipe: Recipe, settings: TrainSettings | None, steps: int | None) -> TrainSettings:
+    """A stage's own settings, or else those of its recipe; with its own number of steps, if it has one."""
+    chosen = recipe.train if settings is None else settings
+    return chosen if steps is None else replace(chosen, steps=steps)
 
 
 @dataclass(frozen=True)
@@ -86,6 +101,9 @@ class Train(Stage):
     weights: Literal["previous", "new"] = "previous"
     drop: dict[str, float] | None = None
 
+    def settings_in(self, recipe: Recipe) -> TrainSettings:
+        return settings_in(recipe, self.settings, self.steps)
+
     def arguments(self, recipe: Recipe, before: Flow | None = None) -> dict[str, Any]:
         """What :func:`advect.train` is called with.
 
@@ -93,7 +111,6 @@ class Train(Stage):
             recipe: Gives what is not given here.
             before: The Flow of the stages before.
         """
-        settings = recipe.train if self.settings is None else self.settings
         others = recipe.others if self.others is None else self.others
         return {
             "network": recipe.network if self.network is None else self.network,
@@ -104,7 +121,7 @@ class Train(Stage):
             "drop": recipe.drop if self.drop is None else self.drop,
             "sampler": recipe.sampler,
             "others": {role: before if value == "previous" else value for role, value in others.items()},
-            "settings": settings if self.steps is None else replace(settings, steps=self.steps),
+            "settings": self.settings_in(recipe),
             "seed": recipe.seed,
             "start_from": before if self.weights == "previous" and before is not None else recipe.start_from,
         }

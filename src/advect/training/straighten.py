@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -27,7 +27,10 @@ from advect.training.processes import find_processes
 from advect.training.retrain import copied, recorded
 from advect.training.segments import make_segments
 from advect.training.settings import TrainSettings
-from advect.training.stages import Stage, Workspace
+from advect.training.stages import Stage, Workspace, settings_in
+
+if TYPE_CHECKING:
+    from advect.training.recipe import Recipe
 
 
 def straighten(
@@ -119,6 +122,13 @@ class Straighten(Stage):
     batch_size: int = 512
     shard_size: int = 16384
 
+    @property
+    def makes(self) -> str:
+        return f"a grid of {self.fit.steps} steps from {self.fit.n} trajectories, segments of {self.n}"
+
+    def settings_in(self, recipe: Recipe) -> TrainSettings:
+        return settings_in(recipe, self.settings, self.steps)
+
     def run(self, workspace: Workspace) -> None:
         flow, folder = need_flow(self, workspace), workspace.folder
         if folder is None:
@@ -142,14 +152,13 @@ class Straighten(Stage):
         )
         processes.wait()
         workspace.monitor.finish()
-        settings = workspace.recipe.train if self.settings is None else self.settings
         workspace.flow = straighten(
             flow,
             segments,
             objective=SegmentRegression(self.distance),
             rank=self.rank,
             alpha=self.alpha,
-            settings=settings if self.steps is None else replace(settings, steps=self.steps),
+            settings=self.settings_in(workspace.recipe),
             seed=workspace.seed,
             stage=workspace.stage,
             folder=folder / "training",
