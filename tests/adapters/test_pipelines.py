@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import tiny
@@ -125,16 +126,31 @@ def test_the_codec_is_the_pipelines(made):
     assert (z - by_hand.reshape(z.shape)).abs().max() < 1e-4
     back = vae.decode(raw.mode(), return_dict=False)[0]
     assert (codec.decode(z) - back.reshape(x.shape)).abs().max() < 1e-4
-    one_by_one = LatentCodec(vae, codec.factor, codec.patch, codec.frames, codec.frame_factor, rows=1)
-    assert (one_by_one.decode(z) - codec.decode(z)).abs().max() < 1e-5
-    assert (one_by_one.encode(x) - z).abs().max() < 1e-5
-    drawn = LatentCodec(vae, codec.factor, codec.patch, codec.frames, codec.frame_factor, posterior="sample")
+    by_twos = LatentCodec(vae, codec.layout.patch, codec.layout.frames, rows=2)
+    assert (by_twos.decode(z) - codec.decode(z)).abs().max() < 1e-5
+    assert (by_twos.encode(x) - z).abs().max() < 1e-5
+    drawn = LatentCodec(vae, codec.layout.patch, codec.layout.frames, posterior="sample")
     first, again, other = (drawn.encode(x, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     spread = torch.stack([drawn.encode(x[:1], torch.Generator().manual_seed(seed)) for seed in range(64)]).std(0)
     wanted = (raw.std[:1] / scale).reshape(spread.shape)
     assert (spread / wanted).mean() == pytest.approx(1, abs=0.05)
+
+
+@torch.no_grad()
+def test_a_tiny_autoencoder_in_the_place_of_the_pipelines():
+    from diffusers import AutoencoderTiny
+
+    vae = AutoencoderTiny(
+        encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8), latent_channels=4,
+        num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1),
+    ).eval()  # fmt: skip
+    codec, x = LatentCodec(vae, posterior="sample"), torch.rand(2, 3, 16, 16) * 2 - 1
+    z = codec.encode(x)
+    assert tuple(z.shape) == (2, *codec.latent_shape((3, 16, 16)))
+    assert (z - vae.encode(x).latents).abs().max() < 1e-6  # it has no posterior: nothing is drawn
+    assert (codec.decode(z) - vae.decode(z).sample).abs().max() < 1e-6
 
 
 # a flow like any other
@@ -217,7 +233,16 @@ def test_half_precision_weights_keep_float32_states(tmp_path):
 
 def test_everything_moves_along(sd3):
     pipe, flow = sd3
+    flow.sample(1, prompt="a", steps=2)
     flow.to(torch.float64)
+    assert flow.network.told(flow.network.tell(["a"]), torch.zeros(1))["pooled_projections"].dtype == torch.float64
+    assert (
+        not flow.network._texts[0]
+        .known["a"]["pooled_projections"]
+        .float()
+        .double()
+        .equal(flow.network._texts[0].known["a"]["pooled_projections"])
+    )  # read anew in float64
     assert pipe.text_encoder.dtype == pipe.text_encoder_3.dtype == torch.float64
     assert flow.sample(1, prompt="a", seed=0, steps=2).dtype == torch.float64
     flow.to(torch.float32)
@@ -261,6 +286,8 @@ def test_saving_is_refused_with_the_mend(sd3, tmp_path):
 
 
 def test_folders_that_are_refused(folder, tmp_path):
+    with pytest.raises(TypeError, match="hight"):
+        from_pretrained(folder, hight=32)
     with pytest.raises(InputError, match=r"no model_index\.json"):
         from_pretrained(tmp_path)
     with pytest.raises(InputError, match=r"no model_index\.json"):
@@ -277,6 +304,14 @@ def test_folders_that_are_refused(folder, tmp_path):
         from_pretrained(changed(_class_name="StableDiffusionPipeline"))
     with pytest.raises(InputError, match="transformer from my_code: only parts of diffusers and transformers"):
         from_pretrained(changed(transformer=["my_code", "Net"]))
+    with pytest.raises(InputError, match=r"transformer/config\.json is missing"):
+        from_pretrained(changed())
+    for part in ("transformer", "vae"):
+        (tmp_path / part).mkdir()
+        shutil.copy(folder / part / "config.json", tmp_path / part)
+    for options, match in (({"height": 30}, "multiples of"), ({"guidance": 3.0}, "told no scale")):
+        with pytest.raises(InputError, match=match):  # and that before weights are looked for
+            from_pretrained(changed(), **options)
     with pytest.raises(InputError, match="cannot be read as a StableDiffusion3Pipeline of safetensors"):
         from_pretrained(changed())
 
@@ -286,9 +321,9 @@ def test_folders_that_are_refused(folder, tmp_path):
 
 def test_sizes_that_are_refused(made):
     name, pipe, _ = made
-    with pytest.raises(InputError, match="height and width are multiples of"):
+    with pytest.raises(InputError, match="the sides are multiples of"):
         from_pipeline(pipe, 30, 32, SIZES[name][2])
-    with pytest.raises(InputError, match="at least 1"):
+    with pytest.raises(InputError, match="height 0 and width 32 do not fit"):
         from_pipeline(pipe, 0, 32, SIZES[name][2])
     if name == "wan":
         with pytest.raises(InputError, match=r"6 frames do not fit.* such as 5"):

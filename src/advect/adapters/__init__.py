@@ -3,8 +3,10 @@
 from advect.adapters.backends import SD3, Backend, Flux, QwenImage, Wan, pack, unpack
 from advect.adapters.codec import LatentCodec
 from advect.adapters.field import PipelineField
+from advect.adapters.folder import from_pretrained, is_pipeline
 from advect.adapters.grid import SchedulerGrid, dynamic_shift, grid_of
-from advect.adapters.pipeline import from_pipeline, from_pretrained, is_pipeline
+from advect.adapters.layout import Layout
+from advect.adapters.pipeline import from_pipeline
 from advect.adapters.prompts import Prompt, TextEncoder
 
 __all__ = [
@@ -12,6 +14,7 @@ __all__ = [
     "Backend",
     "Flux",
     "LatentCodec",
+    "Layout",
     "PipelineField",
     "Prompt",
     "QwenImage",

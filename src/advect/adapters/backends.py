@@ -8,6 +8,7 @@ diffusers 0.42.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,13 +61,15 @@ class Backend(Part, ABC):
     def encode(self, pipe: Any, text: str) -> Told:
         """What the transformer is told of one text, each tensor (1, ...)."""
 
-    def patch(self, transformer: Any) -> tuple[int, int]:
-        """Height and width of the block of a state that is one token."""
+    @classmethod
+    def patch(cls, config: Mapping[str, Any]) -> tuple[int, int]:
+        """Height and width of the block of a state that is one token, for a transformer of this configuration."""
         return 2, 2
 
-    def channels(self, transformer: Any) -> int:
+    @classmethod
+    def channels(cls, config: Mapping[str, Any]) -> int:
         """Channels of a state."""
-        return transformer.config.in_channels // 4
+        return config["in_channels"] // 4
 
     def check(self, told: Told) -> None:
         """Refuse what is missing, and what this transformer does not take."""
@@ -98,11 +101,13 @@ class SD3(Backend):
 
     tells = ("encoder_hidden_states", "pooled_projections")
 
-    def patch(self, transformer: Any) -> tuple[int, int]:
-        return transformer.config.patch_size, transformer.config.patch_size
+    @classmethod
+    def patch(cls, config: Mapping[str, Any]) -> tuple[int, int]:
+        return config["patch_size"], config["patch_size"]
 
-    def channels(self, transformer: Any) -> int:
-        return transformer.config.in_channels
+    @classmethod
+    def channels(cls, config: Mapping[str, Any]) -> int:
+        return config["in_channels"]
 
     def velocity(self, transformer: Any, x: Tensor, t: Tensor, told: Told) -> Tensor:
         return -transformer(hidden_states=x, timestep=1000 * (1 - t), return_dict=False, **told)[0]
@@ -174,12 +179,14 @@ class Wan(Backend):
 
     may_tell = ("encoder_hidden_states_image", "channels")
 
-    def patch(self, transformer: Any) -> tuple[int, int]:
-        _, height, width = transformer.config.patch_size
+    @classmethod
+    def patch(cls, config: Mapping[str, Any]) -> tuple[int, int]:
+        _, height, width = config["patch_size"]
         return height, width
 
-    def channels(self, transformer: Any) -> int:
-        return transformer.config.out_channels  # an image-to-video transformer takes more than the state's
+    @classmethod
+    def channels(cls, config: Mapping[str, Any]) -> int:
+        return config["out_channels"]  # an image-to-video transformer takes more than the state's
 
     def velocity(self, transformer: Any, x: Tensor, t: Tensor, told: Told) -> Tensor:
         told = dict(told)

@@ -131,11 +131,11 @@ class PipelineField(Network):
 
     def _ask(self, transformer: nn.Module, x: Tensor, t: Tensor | float, told: Told) -> Tensor:
         t = per_sample_time(as_time(t, x), x)
-        with torch.autocast(x.device.type, enabled=False):  # the transformer's own types, as its pipeline has them
-            return self.backend.velocity(transformer, x.to(self.dtype), t, told).to(x.dtype)
+        return self.backend.velocity(transformer, x.to(self.dtype), t, told).to(x)
 
     def _check_state(self, x: Tensor) -> None:
-        channels, patch = self.backend.channels(self.transformer), self.backend.patch(self.transformer)
+        config: Any = self.transformer.config
+        channels, patch = self.backend.channels(config), self.backend.patch(config)
         sides = [side % block for side, block in zip(x.shape[-2:], patch, strict=True)]
         if x.ndim != 1 + len(self.spec.shape) or x.shape[1] != channels or any(sides):
             raise InputError(
