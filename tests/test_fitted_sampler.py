@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from advect.parts import modules_in
 from advect.sampler import Sampler
 from advect.saving import save_fitted, save_sampler
 from advect.solvers import Euler, EulerMaruyama, FlowMapJumps
-from advect.sources import FittedMixture, FromData, Gaussian, NormAligned, PrunedSource
+from advect.sources import FittedMixture, FromData, Gaussian, NormAligned, PrunedSource, StudentT
 from advect.times import TimeGrid
 from advect.transport import Transport
 
@@ -215,3 +216,19 @@ def test_a_save_that_is_stopped_leaves_no_whole_folder_with_parts_of_another_flo
         Flow.from_pretrained(tmp_path)
     other.save_pretrained(tmp_path)
     assert Flow.from_pretrained(tmp_path).fitted == {}
+
+
+def test_a_start_of_another_family_is_warned_of_and_one_made_for_the_source_is_not():
+    made = flow()
+    made.transport = Transport(StudentT(8.0))
+    axes = torch.tensor([[1.0, 0.0]])
+    for source in (Gaussian(), NormAligned().fit(torch.randn(9, 2)), PrunedSource.of(axes), StudentT(None)):
+        with pytest.warns(UserWarning, match=rf"samples start from {type(source).__name__}, and the velocity was"):
+            made.sample(2, seed=0, source=source)
+    fitting = (None, StudentT(16.0), PrunedSource.of(axes, source=StudentT(8.0)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for source in fitting:
+            made.sample(2, seed=0, source=source)
+        for source in (*fitting, FromData().fit(torch.randn(5, 2)), Gaussian(0.5)):
+            flow().sample(2, seed=0, source=source)

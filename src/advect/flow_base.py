@@ -6,6 +6,7 @@ Convention: t=0 is the source, t=1 the data, v = dx/dt, batch first.
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
@@ -114,6 +115,15 @@ class FlowBase(nn.Module):
         """Refuse a sampler that this flow cannot be sampled with, before anything is drawn or written."""
         sampler.check(self.kind, self.weights_hash)
         self.field(guidance=sampler.guidance)
+        source, trained = sampler.source, self.transport.source
+        # from a Gaussian other starts are tried on purpose, and a source that reads the data serves training alone
+        apart = trained.gaussian is None and not trained.needs_x1
+        if source is not None and apart and not source.stands_for(trained):
+            warnings.warn(
+                f"samples start from {type(source).__name__}, and the velocity was trained from {trained}: where the "
+                "two differ nothing was learnt, so leave the source as it is, or train from the other one",
+                stacklevel=3,
+            )
 
     def compare_with(self, weaker: FlowBase) -> Self:
         """Let AutoGuidance compare with a weaker flow (smaller, or trained less), in place; it is not saved along.

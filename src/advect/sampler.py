@@ -76,6 +76,24 @@ class Sampler(Part):
                 stacklevel=2,
             )
 
+    def warn_of_other_rule(self, kept: Sampler) -> None:
+        """Warn of a grid that balances the errors of another solver, unless the flow keeps the two together.
+
+        Args:
+            kept: The flow's own sampler: what `advect tune` has measured and put there is no accident.
+        """
+        rule, own = self.grid.found_for, type(self.solver).__name__
+        if (
+            rule not in (None, own)
+            and not self.solver.stochastic
+            and (self.solver, self.grid) != (kept.solver, kept.grid)
+        ):
+            warnings.warn(
+                f"the grid balances the errors of {rule}'s steps, and the solver is {own}, whose steps have others: "
+                f"take --solver {rule}, or measure whether it helps",
+                stacklevel=2,
+            )
+
 
 def guidance_text(rules: tuple[Guidance, ...]) -> str | None:
     """Guidance rules as text, to be compared and kept beside what was fitted under them; None for none."""

@@ -86,6 +86,17 @@ def test_wrong_searches_are_named(cli, calibrated, options, sentence):
     assert not (calibrated / "flow" / "fitted" / "x").exists()
 
 
+def test_another_solver_than_it_was_found_for_is_a_warning(cli, calibrated):
+    given = ("sample", calibrated, "--fitted", "bellman", "-n", "2", "--dry-run")
+    said = "warning: the grid balances the errors of Euler's steps, and the solver is Heun"
+    for solver, expected in ((("--solver", "Euler"), 0), (("--solver", "Heun"), 1), ((), 1)):  # Heun is the flow's own
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            code, _, err = cli(*given, *solver)
+        assert code == 0
+        assert err.count(said) == expected, err
+
+
 def test_other_guidance_than_it_was_fitted_under_is_a_warning(cli, calibrated):
     with warnings.catch_warnings():
         warnings.simplefilter("default")

@@ -98,6 +98,7 @@ def of_flow(flow: Flow, data: Data, against: Against, how: Sampling) -> dict[str
     real, other = held_out(data, against.n)
     cond = conditions_like(flow, real, against.n) | conditions_for(flow, how.cond, 0, against.n)
     sampler = flow.sampler.but(**how.sampler_part(flow))
+    sampler.warn_of_other_rule(flow.sampler)
     found = measure(
         flow,
         _metrics(against, data, labelled="label" in cond),

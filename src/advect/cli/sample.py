@@ -52,6 +52,7 @@ def run(arguments: Sequence[str]) -> int:
     conditions_for(flow, sampling.cond, 0, 1)
     sampler = flow.sampler.but(**sampling.sampler_part(flow))
     flow.check(sampler)
+    sampler.warn_of_other_rule(flow.sampler)
     if given.dry_run:
         print(f"would write {given.count} samples of shape {flow.shape} to {out} ({kind})")
         print(f"sampler: {sampler}")

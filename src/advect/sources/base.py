@@ -56,6 +56,12 @@ class Source(Part, ABC):
         """Whether sampling reads the data: such a source serves training only."""
         return False
 
+    def stands_for(self, trained: Source) -> bool:
+        """Whether a flow that was trained from `trained` may be started from this one: they are of one family."""
+        if self.gaussian is None or trained.gaussian is None:
+            return type(self) is type(trained) and self.gaussian == trained.gaussian
+        return True
+
     def score(self, x0: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor | None:
         """grad log p0(x0), shape of x0, or None if the source has no known score."""
         return None

@@ -171,6 +171,10 @@ class PrunedSource(ModulePart, Source):
     def needs_x1(self) -> bool:
         return self.source.needs_x1
 
+    def stands_for(self, trained: Source) -> bool:
+        """A part of the draws of a source that does, where the velocity was trained too."""
+        return super().stands_for(trained) or self.source.stands_for(trained)
+
     def score(self, x0: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor | None:
         return None if len(self.rejected) else self.source.score(x0, cond)
 

@@ -39,6 +39,11 @@ class Grid(Part, ABC):
     steps: int
     for_noise = True
 
+    @property
+    def found_for(self) -> str | None:
+        """The solver whose errors the grid was found to balance; None for a grid that promises nothing."""
+        return None
+
     @abstractmethod
     def times(self, interpolant: AffineInterpolant | None = None) -> list[float]:
         """The n+1 nodes, from the first to the last; some grids are laid out on the log-SNR of `interpolant`."""

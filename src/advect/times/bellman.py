@@ -147,6 +147,10 @@ class BellmanGrid(ModulePart, Grid):
         """Whether costs were measured."""
         return len(self.nodes) > 0
 
+    @property
+    def found_for(self) -> str | None:
+        return "Euler" if self.fitted else None
+
     def path(self) -> list[int]:
         """The K+1 node numbers on the fine grid, from 0 to F."""
         return bellman_path(self._costs(), self.steps)[0]
