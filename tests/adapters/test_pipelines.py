@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 import tiny
@@ -415,3 +417,18 @@ def test_wan_with_two_experts(tmp_path):
     assert (
         one.sample(2, x0=noise(flow), guidance=CFG(3.0), record=True, **told(flow)).states[-1] - states[-1]
     ).abs().max() > 1e-4
+
+
+# the page
+
+
+def test_the_examples_of_the_page_run(folder):
+    """Those that need weights, on the tiny pipeline in their place."""
+    page = (Path(__file__).parents[2] / "docs" / "adapters.md").read_text()
+    blocks = re.findall(r"^```py\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 2
+    names: dict[str, object] = {}
+    for block in blocks:
+        small = block.replace("sd3.5-medium", str(folder)).replace("512", "32").replace("steps=50", "steps=5")
+        exec(compile(small, "adapters.md", "exec"), names)
+    assert names["x"].shape == names["found"].x.shape == (2, 3, 32, 32)

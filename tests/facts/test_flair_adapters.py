@@ -345,6 +345,17 @@ def test_fact_09_two_experts_share_the_times_at_the_boundary():
         PipelineField(NetSpec(shape), net, backend, boundary=0.875)
 
 
+@pytest.mark.parametrize("name", CASES)
+@torch.no_grad()
+def test_fact_09_everything_is_made_where_the_state_is(name):
+    """On the device "meta", which no tensor of another device can be joined with; conditions come from the CPU."""
+    net, backend, shape, told, _, _ = CASES[name]()
+    net.to("meta")
+    x = torch.empty(B, *shape, device="meta")
+    for t in (T, torch.rand(B, device="meta")):
+        assert PipelineField(NetSpec(shape), net, backend)(x, t, **told).device == x.device
+
+
 # refusals
 
 
