@@ -14,7 +14,7 @@ import torch
 from advect import Flow, Run
 from advect.adapters import LatentCodec, SchedulerGrid, from_pipeline, from_pretrained
 from advect.errors import InputError
-from advect.guidance import CFG, Guided, TokenRescale
+from advect.guidance import CFG, AutoGuidance, Guided, TokenRescale
 from advect.inverse import OTODE, Flair, FlowDPS, restore
 from advect.inverse.operators import AverageDown, Box
 from advect.solvers import Heun
@@ -260,11 +260,17 @@ def folder(tmp_path_factory):
     return at / "sd3"
 
 
-def test_a_folder_is_the_pipeline(sd3, folder):
-    _, flow = sd3
-    read = from_pretrained(folder, height=32, width=32, steps=STEPS)
+def test_a_folder_is_the_pipeline(made, tmp_path):
+    name, pipe, flow = made
+    pipe.save_pretrained(tmp_path)
+    height, width, frames = SIZES[name]
+    read = from_pretrained(tmp_path, height=height, width=width, frames=frames, steps=STEPS)
     assert (read.sample(1, prompt="a", seed=0) - flow.sample(1, prompt="a", seed=0)).abs().max() < 1e-5
     assert read.weights_hash() == flow.weights_hash()
+    assert read.sampler == flow.sampler
+
+
+def test_the_type_of_a_folders_weights_is_a_choice(folder):
     assert from_pretrained(folder, dtype=torch.bfloat16, height=32, width=32).network.dtype == torch.bfloat16
 
 
@@ -276,6 +282,22 @@ def test_each_part_keeps_the_type_it_is_stored_in(tmp_path):
     flow = from_pretrained(tmp_path / "sd3", height=32, width=32)
     assert (flow.network.dtype, flow.codec.dtype) == (torch.bfloat16, torch.float32)
     assert [module.dtype for module in flow.network._texts[0].modules] == [torch.float32, torch.float32, torch.float16]
+
+
+def test_a_path_and_other_things_are_no_pipeline(folder):
+    with pytest.raises(InputError, match="from_pretrained opens a folder"):
+        from_pipeline(str(folder))
+    with pytest.raises(InputError, match=r"is a Linear, and those .* FluxPipeline"):
+        from_pipeline(torch.nn.Linear(2, 2))
+
+
+def test_a_weaker_pipeline_to_compare_with(sd3):
+    pipe, flow = sd3
+    other = from_pipeline(pipe, 32, 32, steps=STEPS)
+    torch.manual_seed(9)
+    other.network.transformer = tiny.sd3_transformer()
+    guided = flow.but().compare_with(other).sample(1, prompt="a", seed=0, guidance=AutoGuidance(2.0))
+    assert (guided - flow.sample(1, prompt="a", seed=0)).abs().max() > 1e-3
 
 
 def test_saving_is_refused_with_the_mend(sd3, tmp_path):

@@ -80,6 +80,7 @@ def test_restoration_with_weights_that_were_calibrated(cli, folder):
 
 def test_refusals(cli, folder, tiny_run):
     assert "pipeline.height is for the folder of a diffusers pipeline" in cli.refusal("sample", tiny_run, *SIZE)
+    assert "keeps no sampler" in cli.refusal("tune", folder, "--nfe", 4)
     assert "multiples of" in cli.refusal("sample", folder, "--pipeline.height", 30)
     assert "no condition is called 'label'" in cli.refusal("sample", folder, *SIZE, "--cond.label", 3)
     assert "give a text" in cli.refusal("sample", folder, *SIZE, "--cond.prompt", "[1.0, 2.0]")

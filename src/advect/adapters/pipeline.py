@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Literal
 
 from advect.adapters.codec import LatentCodec
@@ -53,6 +54,8 @@ def from_pipeline(
     Raises:
         InputError: If the pipeline is of another class, or size, frames, guidance or scheduler do not fit it.
     """
+    if isinstance(pipe, (str, os.PathLike)):
+        raise InputError(f"pipe is the path {pipe}: advect.adapters.from_pretrained opens a folder")
     name = type(pipe).__name__
     family = family_of(name)
     for part in ("transformer", "vae"):
@@ -78,7 +81,8 @@ def from_pipeline(
     return Flow(
         field,
         codec=LatentCodec(pipe.vae, backend.patch(pipe.transformer.config), family.frames, posterior, rows),
-        conditions=Conditions((prompt,), {prompt.name: 0.1}),  # all four were trained with texts left out
+        # Texts were left out in training, so their null means something (of FLUX.1-dev before it was distilled).
+        conditions=Conditions((prompt,), {prompt.name: 0.1}),
         sampler=Sampler(Euler(), grid),
         record={"pipeline": name, "shape": list(shape)},
     ).eval()

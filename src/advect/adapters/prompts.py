@@ -100,12 +100,13 @@ class TextEncoder:
 
     Args:
         encode: Gives what the transformer is told of one text, each tensor (1, ...).
-        modules: The encoders behind it, which move along with the field.
+        modules: The encoders behind it, which move along with the field; they are frozen in place.
         remembered: How many texts are kept.
     """
 
     def __init__(self, encode: Callable[[str], Told], modules: list[torch.nn.Module], remembered: int = 64) -> None:
-        self.encode, self.modules, self.remembered = encode, modules, remembered
+        self.encode, self.remembered = encode, remembered
+        self.modules = [module.requires_grad_(False).eval() for module in modules]
         self.known: dict[str, Told] = {}
 
     def __call__(self, texts: list[str]) -> Told:

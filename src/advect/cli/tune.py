@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from advect.adapters import is_pipeline
 from advect.batch import Batch
 from advect.cli.evaluate import data_of
 from advect.cli.flows import flow_folder, open_flow
@@ -60,6 +61,11 @@ def run(arguments: Sequence[str]) -> int:
     if budget.n < 16:
         raise InputError(f"n is {budget.n}: a sampler is judged by at least 16 samples")
     folder = flow_folder(given.flow)
+    if is_pipeline(folder):
+        raise InputError(
+            f"{folder} is a diffusers pipeline, which keeps no sampler of ours: name solver, grid and guidance to "
+            "advect sample, or take a flow"
+        )
     flow = open_flow(given.flow, budget.trust_remote_code).to(find_device(budget.device))
     data = data_of(flow, budget.data, budget.trust_remote_code)
     search, confirm = _two_splits(data)
