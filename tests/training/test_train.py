@@ -16,15 +16,17 @@ from torch import Tensor, nn
 
 import advect
 from advect import Batch, Transport
-from advect.codecs import Standardize
+from advect.codecs import Codec, Standardize
 from advect.conditions import Conditions
 from advect.couplings import Coupling, Independent, Paired, Pairs
 from advect.data.tensors import Tensors
 from advect.errors import InputError
 from advect.networks import MLP, Prediction
 from advect.objectives import Loss, Networks, Objective
+from advect.sources import NormAligned
 from advect.training import ConstantEMA, Group, Monitor, PowerEMA, TrainSettings
 from advect.training.feed import Feed, Order
+from advect.training.prepare import prepare
 
 CPU: dict[str, Any] = {"device": "cpu", "log_every": 10, "warmup": 0}
 
@@ -236,6 +238,30 @@ def test_data_in_pairs_have_no_score() -> None:
     assert flow.score_refusal is not None
     with pytest.raises(InputError, match=r"the coupling is Independent.*coupling=Paired"):
         advect.train(Affine(), data, transport=Transport(coupling=Independent()), steps=2, **CPU)
+
+
+class Elsewhere(Codec):
+    """A codec whose weights lie on another device (here meta, which refuses data of the CPU)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(2, device="meta"))
+        self.calls = 0
+
+    def encode(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        assert (x / self.scale).is_meta
+        self.calls += 1
+        return torch.ones(x.shape)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return z
+
+
+def test_data_are_moved_to_the_codec_wherever_it_is_tried_before_the_training() -> None:
+    """A codec with weights may come from a GPU, and the data from the host."""
+    codec, x = Elsewhere(), points(40)
+    prepare(Affine(), Tensors(x, x0=x), codec=codec, transport=Transport(NormAligned(), Paired()))
+    assert codec.calls == 6, "the fit of the source, a call of the network, a loss and its rehearsal (both ends each)"
 
 
 def test_a_codec_is_fitted_once() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from advect.batch import Batch
 from advect.codecs import Codec
@@ -124,6 +125,12 @@ def start_weights(start_from: str | os.PathLike[str] | Flow, networks: dict[str,
         network.load_state_dict(given)
 
 
+def encode(codec: Codec, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """States of data (N, *shape), where the data are, by a codec that may lie on another device with its weights."""
+    own = next(itertools.chain(codec.parameters(), codec.buffers()), x)
+    return codec.encode(x.to(own.device), generator).to(x.device)
+
+
 def fit_codec(codec: Codec, data: Data, seed: int) -> None:
     """Fit a codec that is found on data (scale, shift) and has not been fitted yet."""
     fit = getattr(codec, "fit", None)
@@ -138,14 +145,14 @@ def fit_transport(transport: Transport, codec: Codec, data: Data, conditions: Co
     if source.fitted and coupling.fitted:
         return
     batch = _some(data, seed, "fit transport")
-    x1 = codec.encode(batch.x1, generator(seed, "fit transport", "codec"))
+    x1 = encode(codec, batch.x1, generator(seed, "fit transport", "codec"))
     cond = {item.name: batch.cond[item.name] for item in conditions.items}
     draws = generator(seed, "fit transport", "draws")
     if not source.fitted:
         source.fit(x1, cond, draws)
     if not coupling.fitted:
         if batch.x0 is not None:
-            x0 = codec.encode(batch.x0, draws)
+            x0 = encode(codec, batch.x0, draws)
         else:
             x0 = source.sample(x1.shape, cond, draws, x1=x1, dtype=x1.dtype)
         coupling.fit(x0, x1, cond, draws)

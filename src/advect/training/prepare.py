@@ -29,6 +29,7 @@ from advect.training.inputs import (
     as_data,
     as_frozen,
     as_network,
+    encode,
     fit_codec,
     fit_transport,
     start_weights,
@@ -184,7 +185,7 @@ def _try(role: str, network: nn.Module, codec: Codec, few: Batch, *, two_times: 
     weight = next(network.parameters(), None)
     where = torch.device("cpu") if weight is None else weight.device
     dtype = weight.dtype if weight is not None and weight.is_floating_point() else None
-    x = codec.encode(few.x1.to(next(codec.buffers(), few.x1).device)).to(where, dtype)
+    x = encode(codec, few.x1).to(where, dtype)
     t = torch.full((len(x),), 0.5, device=where, dtype=x.dtype)
     cond = {name: v.to(where, dtype if v.is_floating_point() else None) for name, v in few.cond.items()}
     was_training = network.training
@@ -213,7 +214,7 @@ def _try_loss(objective: Objective, nets: Networks, codec: Codec, few: Batch) ->
     """Take one loss of two samples: an objective that refuses its path or networks does so before a folder is made."""
     dtype = next((p.dtype for p in objective.parameters()), few.x1.dtype)
     batch = few.replace(
-        x1=codec.encode(few.x1).to(dtype), x0=None if few.x0 is None else codec.encode(few.x0).to(dtype)
+        x1=encode(codec, few.x1).to(dtype), x0=None if few.x0 is None else encode(codec, few.x0).to(dtype)
     )
     modules = [net for net in {nets.model, *nets.others.values()} if isinstance(net, nn.Module)]
     # only what it refuses: networks still lie where they came from, and an error of another kind has its own traceback
@@ -227,8 +228,8 @@ def _rehearse_loss(objective: Objective, nets: Networks, codec: Codec, data: Dat
     rows = max(2, min(64, 2**22 // batch.x1[0].numel()))  # enough that every time is drawn, and little memory
     batch = batch.select(torch.arange(rows) % len(batch))
     batch = batch.replace(
-        x1=codec.encode(batch.x1),
-        x0=None if batch.x0 is None else codec.encode(batch.x0),
+        x1=encode(codec, batch.x1),
+        x0=None if batch.x0 is None else encode(codec, batch.x0),
         cond={item.name: batch.cond[item.name] for item in conditions.items},
     )
     with torch.random.fork_rng([]), contextlib.suppress(RuntimeError, TypeError, IndexError, AttributeError):
