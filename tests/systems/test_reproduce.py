@@ -33,3 +33,13 @@ def test_quick_run_measures_every_claim_and_is_marked(slug, tmp_path):
     assert "never to be quoted" in page
     assert 'src="http' not in page
     assert any(line.startswith("seed 0: done in") for line in lines)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slug", systems.slugs())
+def test_a_seed_gives_the_same_figures_again(slug):
+    """Fails for weights or axes that are drawn from torch's global generator, which every process seeds anew."""
+    first, second = (systems.reproduce(slug, quick=True) for _ in range(2))
+    for one, two in zip(first["claims"], second["claims"], strict=True):
+        if "processor time" not in one["metric"]:
+            assert one["per_seed"] == two["per_seed"], one["name"]
