@@ -122,7 +122,7 @@ class FlowBase(nn.Module):
             warnings.warn(
                 f"samples start from {type(source).__name__}, and the velocity was trained from {trained}: where the "
                 "two differ nothing was learnt, so leave the source as it is, or train from the other one",
-                stacklevel=3,
+                stacklevel=1,  # one place for all callers, so that it is said once
             )
 
     def compare_with(self, weaker: FlowBase) -> Self:

@@ -13,7 +13,7 @@ from PIL import Image
 
 import advect
 from advect.cli.evaluate import data_of
-from advect.cli.flows import conditions_for, open_flow
+from advect.cli.flows import ASSETS, conditions_for, open_flow
 from advect.data import Clothing, Emoji
 from advect.fitting import FitBellman
 
@@ -26,6 +26,18 @@ def test_a_shipped_flow_knows_its_classes_and_its_data(name, data):
     own = data_of(flow, None, False)
     assert own.class_names == data.class_names
     assert own.size("train") == flow.record["trained_on"]["size"]
+
+
+def test_what_is_found_for_a_shipped_flow_is_kept_beside_a_copy_of_it(cli, tmp_path):
+    """The files that ship stay as they are; the copy is taken up again, with what was found before."""
+    before = {path: path.stat().st_mtime_ns for path in ASSETS.rglob("*")}
+    fit = ("--fit", "FitBellman", "--fit.n", 2, "--fit.steps", 2, "--fit.fine.steps", 4)
+    code, out, _ = cli("calibrate", "emoji", *fit)
+    assert code == 0
+    assert "written to runs/emoji-flow/fitted/bellman" in out
+    assert cli("calibrate", "emoji", *fit, "--name", "second")[0] == 0
+    assert set(open_flow("runs/emoji-flow").fitted) == {"bellman", "second"}
+    assert {path: path.stat().st_mtime_ns for path in ASSETS.rglob("*")} == before
 
 
 def test_a_folder_of_runs_is_no_run(cli, tiny_run, tmp_path):

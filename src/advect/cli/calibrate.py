@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from advect.cli.evaluate import data_of
-from advect.cli.flows import Sampling, conditions_for, flow_folder, open_for
+from advect.cli.flows import Sampling, conditions_for, make_own, open_for, open_own
 from advect.cli.parsing import instantiate, new_parser, parse
 from advect.cli.run_report import some
 from advect.data import Data
@@ -56,8 +56,7 @@ def run(arguments: Sequence[str]) -> int:
         raise InputError(f"n is {search.n}: a fit looks at 2 samples or more")
     if given.flow is None and fit.needs_flow:
         raise InputError(f"the flow is missing: {type(fit).__name__} runs one, so name its folder")
-    folder = None if given.flow is None else flow_folder(given.flow)
-    flow = None if given.flow is None else open_for(given.flow, how).to(find_device(how.device))
+    flow = None if given.flow is None else open_for(open_own(given.flow), how).to(find_device(how.device))
     cond = None
     if flow is not None:
         flow.sampler = flow.sampler.but(**how.sampler_part(flow))
@@ -76,7 +75,8 @@ def run(arguments: Sequence[str]) -> int:
     part = fit(flow, data, seed=how.seed, cond=cond)
     for line in fit.summary(part):
         print(line)
-    if folder is not None:
+    if given.flow is not None:
+        folder = make_own(given.flow)
         save_fitted(folder, name, part)
         print(f"written to {folder / 'fitted' / name}{_use(part, name)}")
     if given.out is not None:

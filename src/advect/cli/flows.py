@@ -20,6 +20,7 @@ from advect.solvers import Solver
 from advect.sources import Source
 from advect.times import Grid
 from advect.training import find_flow
+from advect.training.checkpoints import save_flow
 
 ASSETS = Path(__file__).parents[1] / "assets"
 
@@ -35,6 +36,26 @@ def flow_folder(path: str) -> Path:
         names = f", or one that ships with advect ({', '.join(shipped)})" if shipped else ""
         raise InputError(f"there is no flow at {path}: give the folder of a run or of a saved flow{names}")
     return shipped[path]
+
+
+def own_folder(path: str) -> Path:
+    """Where what is found for a flow is kept: in its folder; for one that ships with advect, in a copy of its own."""
+    folder = flow_folder(path)
+    return Path("runs") / folder.name if folder.parent == ASSETS else folder
+
+
+def open_own(path: str) -> str:
+    """What to open to go on from what was found before: the copy of a flow that ships, if there is one."""
+    folder = own_folder(path)
+    return str(folder) if (folder / "flow.json").exists() else path
+
+
+def make_own(path: str) -> Path:
+    """The folder that :func:`own_folder` names, with the copy in it: the files that ship stay as they are."""
+    folder = own_folder(path)
+    if not (folder / "flow.json").exists():
+        save_flow(open_flow(path), folder)
+    return folder
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from advect.adapters import is_pipeline
 from advect.batch import Batch
 from advect.cli.evaluate import data_of
-from advect.cli.flows import flow_folder, open_flow
+from advect.cli.flows import flow_folder, make_own, open_flow, open_own
 from advect.cli.parsing import instantiate, new_parser, parse
 from advect.cli.run_report import conditions_like, metrics_for, some
 from advect.data import Augmentation, Data, HorizontalFlip, Split
@@ -66,7 +66,7 @@ def run(arguments: Sequence[str]) -> int:
             f"{folder} is a diffusers pipeline, which keeps no sampler of ours: name solver, grid and guidance to "
             "advect sample, or take a flow"
         )
-    flow = open_flow(given.flow, budget.trust_remote_code).to(find_device(budget.device))
+    flow = open_flow(open_own(given.flow), budget.trust_remote_code).to(find_device(budget.device))
     data = data_of(flow, budget.data, budget.trust_remote_code)
     search, confirm = _two_splits(data)
     found = tune(
@@ -82,6 +82,7 @@ def run(arguments: Sequence[str]) -> int:
         say=lambda line: print(line, flush=True),
     )
     _show(found)
+    folder = folder if given.dry_run else make_own(given.flow)
     if found.better and given.dry_run:
         print(f"{found.winner.name} is better; nothing was changed (dry run)")
     elif found.better:
