@@ -53,7 +53,7 @@ def open_own(path: str) -> str:
 def make_own(path: str) -> Path:
     """The folder that :func:`own_folder` names, with the copy in it: the files that ship stay as they are."""
     folder = own_folder(path)
-    if not (folder / "flow.json").exists():
+    if folder != flow_folder(path) and not (folder / "flow.json").exists():
         save_flow(open_flow(path), folder)
     return folder
 
