@@ -35,6 +35,7 @@ import pytest
         (["--drop", "0.1"], "drop is 0.1, and should be names with values, like {a: 1}"),
         (["--objective", "os.system"], "objective is os.system, which is no Objective"),
         (["--objective", "InterpolantLoss"], "the path Linear has no latent z of its own"),
+        (["--stages.1.steps", "20"], "stages is a list, whose entries have no options (stages.1.steps): change a copy"),
         (["--sampler.grid.steps", "0"], "steps is 0: this grid has at least 1 step"),
         (["--data", "ImageFolder", "--data.path", "x", "--data.resize", "y"], "choose from crop, pad, stretch"),
         (["--data", "FromCallable", "--data.target", "a:b", "--data.args", "{n: 1}"], "did you mean kwargs or target?"),
