@@ -36,6 +36,11 @@ def test_each_part_keeps_the_type_it_is_stored_in(tmp_path):
     pipe.transformer.to(torch.bfloat16)
     pipe.text_encoder_3.to(torch.float16)
     pipe.save_pretrained(tmp_path / "sd3")
+    names = ("transformer/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model")
+    for name in names:  # published folders hold half precision beside it, and files for other programs
+        shutil.copy(tmp_path / "sd3" / f"{names[0]}.safetensors", tmp_path / "sd3" / f"{name}.fp16.safetensors")
+    (tmp_path / "sd3" / "text_encoders").mkdir()
+    shutil.copy(tmp_path / "sd3" / f"{names[0]}.safetensors", tmp_path / "sd3" / "text_encoders")
     flow = from_pretrained(tmp_path / "sd3", height=32, width=32)
     assert (flow.network.dtype, flow.codec.dtype) == (torch.bfloat16, torch.float32)
     assert [module.dtype for module in flow.network._texts[0].modules] == [torch.float32, torch.float32, torch.float16]

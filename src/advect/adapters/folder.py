@@ -87,9 +87,11 @@ def _checked(folder: Path, wish: dict[str, Any]) -> str:
 
 
 def _stored_types(folder: Path) -> dict[str, torch.dtype]:
-    """The type of the first tensor of each part's weights."""
+    """The type of the first tensor of each part's weights; variants (``model.fp16.safetensors``) are not read."""
     out: dict[str, torch.dtype] = {}
     for path in sorted(folder.glob("*/*.safetensors")):
+        if "." in path.stem or not (path.parent / "config.json").is_file():
+            continue
         with path.open("rb") as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         kinds = [value["dtype"] for key, value in header.items() if key != "__metadata__" and value["dtype"] in FLOATS]
