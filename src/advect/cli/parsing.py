@@ -79,10 +79,8 @@ def sentence(message: str, known: Iterable[str] = ()) -> str:
             return f"{where} cannot be given: the network's shape and conditions are derived from the data"
         first = unknown.partition(".")[0]  # of a dict in the place of an argument that is not there, every key is named
         return f"{owner.__name__} has no argument {first!r} (key {where}){_near(first, _arguments(owner))}"
-    if match := re.search(r"(\w+): Unexpected import path format: (\d+\.\S+)", message):
-        return (
-            f"{match[1]} is a list, whose entries have no options ({match[1]}.{match[2]}): change a copy of the recipe"
-        )
+    if key and (match := re.search(r"Unexpected import path format: (\d+\.\S+)", message)):
+        return f"{key} is a list, whose entries have no options ({key}.{match[1]}): change a copy of the recipe"
     if match := re.search(r"Expected a dot import path string: (\S+)", message):
         named = f"{key} is {match[1]}, which" if key else match[1]
         return f"{named} is no class known there{_near(match[1], _short_names(key))}"
