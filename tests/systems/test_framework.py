@@ -24,10 +24,12 @@ from advect.systems.framework import (
     Scatter,
     Setting,
     Table,
+    Tuned,
     bounded,
     compared,
     distance_to,
     in_turn,
+    settings_table,
 )
 from advect.systems.framework.plots import draw
 from advect.systems.framework.runner import _average, _summary
@@ -177,3 +179,25 @@ def test_pages_of_one_file_and_of_several_are_found_and_nothing_else():
 def has_system(path):
     page = path / "__init__.py" if path.is_dir() else path
     return page.suffix == ".py" and page.exists() and "\nSYSTEM = System(" in page.read_text()
+
+
+def test_a_setting_is_chosen_by_what_is_kept_for_choosing_and_all_are_shown():
+    arms = {
+        "ours": Tuned.of({"small": 3.0, "large": 2.0}, lambda made: made),
+        "theirs": Tuned.of({"small": 1.0, "large": 2.0}, lambda made: made),
+    }
+    assert [(arm.setting, arm.best) for arm in arms.values()] == [("large", 2.0), ("small", 1.0)]
+    table = settings_table("s", "S", ("reported",), arms, lambda arm, made: [-made if arm == "ours" else 10 * made])
+    assert table.columns == ("arm and setting", "when choosing", "reported", "chosen (share of seeds)")
+    assert table.rows == [
+        ("ours, small", [3.0, -3.0, 0.0]),
+        ("ours, large", [2.0, -2.0, 1.0]),
+        ("theirs, small", [1.0, 10.0, 1.0]),
+        ("theirs, large", [2.0, 20.0, 0.0]),
+    ]
+
+
+@pytest.mark.parametrize("order", [("diverged", "good"), ("good", "diverged")])
+def test_a_setting_that_diverged_is_not_chosen(order):
+    figure = {"diverged": math.nan, "good": 5.0}
+    assert Tuned.of({name: name for name in order}, figure.__getitem__).best == "good"

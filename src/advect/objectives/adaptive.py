@@ -24,8 +24,8 @@ class AdaptiveNorm(Part):
         power: At least 0.
         eps: Above 0, in units of the squared error of a whole sample. Samples whose error is far below it are no
             longer raised; with targets that have little noise (a teacher's velocity) a small eps gives the samples
-            with r = t weights near 1/eps, and the jumps are drowned: raise eps to the size of the errors, or take a
-            power below 1.
+            with r = t weights near 1/eps, and the jumps are drowned, or diverge where their target is the network's own
+            (SplitMeanFlow): raise eps to the size of the errors, or take a power below 1.
 
     Raises:
         InputError: If power is negative or eps is not positive.

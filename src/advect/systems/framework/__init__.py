@@ -23,6 +23,7 @@ from advect.systems.framework.pictures import (
     small_grey,
     with_nearest,
 )
+from advect.systems.framework.tuned import Tuned, settings_table
 
 __all__ = [
     "Claim",
@@ -37,6 +38,7 @@ __all__ = [
     "Setting",
     "System",
     "Table",
+    "Tuned",
     "all_images",
     "all_labels",
     "bounded",
@@ -48,6 +50,7 @@ __all__ = [
     "in_turn",
     "judged_digits",
     "points_of",
+    "settings_table",
     "shipped_flow",
     "small_grey",
     "with_nearest",
