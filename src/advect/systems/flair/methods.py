@@ -18,7 +18,7 @@ from advect.inverse import (
     PnPFlow,
     Replacement,
 )
-from advect.systems.framework import Claim, compared
+from advect.systems.framework import Claim, Tuned, compared
 
 UNTUNED = "FLAIR, not tuned"
 WHOLE = "full > without calibration > without noise adjustment on x12 reduction, consistency essential (no figures)"
@@ -55,10 +55,9 @@ def ablations(weights: CalibratedWeights) -> dict[str, Flair]:
 
 
 def best(choices: Sequence[InverseMethod], score: Callable[[InverseMethod], float]) -> tuple[int, InverseMethod]:
-    """The number, from 1, and the setting with the lowest score; one that is not a number never wins."""
-    scores = [score(choice) for choice in choices]
-    index = min(range(len(scores)), key=lambda i: scores[i] if scores[i] == scores[i] else float("inf"))
-    return index + 1, choices[index]
+    """The number, from 1, and the setting with the lowest score."""
+    tuned = Tuned.of({str(number): choice for number, choice in enumerate(choices, 1)}, score)
+    return int(tuned.setting), tuned.best
 
 
 def ablation(part: str, baseline: str, task: str, where: str, metric: str, low: float | None) -> Claim:

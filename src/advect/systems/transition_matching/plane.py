@@ -16,7 +16,7 @@ from advect.networks import MLP, MLPKernel, NetSpec
 from advect.objectives import DTM, Objective
 from advect.randomness import generator, randn
 from advect.solvers import Euler
-from advect.systems.framework import Curves, Figures, Measured, Outcome, Scatter, Setting, Table, compared
+from advect.systems.framework import Curves, Figures, Measured, Outcome, Scatter, Setting, Table, Tuned, compared
 from advect.systems.transition_matching.arms import FM, PUBLISHED, better, chain, euler
 from advect.training import TrainSettings, train
 
@@ -124,8 +124,8 @@ def _tuned(
 ) -> Flow:
     """Trained at each rate; the one whose samples with many calls are nearest to points kept for tuning."""
     n, steps = len(checked), setting.pick(3000, 150)
-    flows = [
-        train(
+    flows = {
+        f"lr={lr:g}": train(
             make,
             data,
             objective=objective,
@@ -133,13 +133,13 @@ def _tuned(
             seed=setting.seed,
         )
         for lr in RATES
-    ]
+    }
 
     def figure(flow: Flow) -> float:
         x = flow.sample(n, seed=1, steps=32, batch_size=n, solver=None if flow.kind == "kernel" else Euler())
         return float(energy_distance(x, checked))
 
-    return min(flows, key=figure)
+    return Tuned.of(flows, figure).best
 
 
 def _stratified(data: EightGaussians, n: int, g: torch.Generator) -> Tensor:
