@@ -31,6 +31,7 @@ from advect.adapters import (
 )
 from advect.errors import InputError
 from advect.fields import Run, bind
+from advect.guidance import CFG, Guided
 from advect.networks import NetSpec
 from advect.solvers import Euler
 from advect.times import ShiftedGrid
@@ -371,5 +372,7 @@ def test_fact_09_refusals(case):
         field(x, T)
     with pytest.raises(InputError, match=r"is told \['label'\], but takes"):
         field(x, T, label=torch.zeros(B), **told)
+    with pytest.raises(InputError, match="no condition is called 'encoder_hidden_states'"):  # what is their null?
+        Guided(field, CFG(3.0))(x, T, **told)
     with pytest.raises(InputError, match="no text encoders"):
         field.tell("a red cube")
