@@ -187,6 +187,12 @@ def test_inference_mode_agrees_with_torch(along):
     torch.testing.assert_close(got, by_torch(*along), rtol=1e-10, atol=1e-10)
 
 
+def test_a_batch_without_samples_has_a_derivative_without_samples(along):
+    net, x, dx = along
+    got = by_hand(net, tuple(v[:0] for v in x), tuple(v[:0] for v in dx))
+    assert [tuple(v.shape) for v in got] == [(0, 2, 8, 8)] * 2
+
+
 def test_autocast_is_left_to_torch():
     with torch.no_grad(), forward_ad.dual_level():
         x = forward_ad.make_dual(numbers(4, 12).float(), numbers(4, 12, seed=1).float())

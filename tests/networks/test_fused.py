@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from advect import NetSpec
 from advect.derivatives import jvp
@@ -109,6 +110,73 @@ def test_what_stands_around_a_layer_or_watches_it_is_not_passed_by(fused_calls):
     with torch.no_grad():
         without = adapted(x, t)
     torch.testing.assert_close(without, adapted(x, t).detach(), rtol=1e-4, atol=1e-5)
+
+
+BIASES = {
+    "strided": lambda b: torch.stack([b, b + 9], -1)[:, 0],
+    "expanded": lambda b: b[:1].expand(len(b)),
+    "one for all": lambda b: b[:1],
+    "negative view": lambda b: torch._neg_view(-b),
+    "part of another": lambda b: torch.cat([b + 9, b])[len(b) :],
+    "float64": lambda b: b.double(),
+}
+
+
+@pytest.mark.parametrize("kind", BIASES)
+def test_biases_of_any_layout_are_added(kind, fused_calls):
+    """The kernel reads a bias as if it were contiguous, whatever its strides."""
+    x, weight, bias = torch.randn(5, 24), torch.randn(16, 24), BIASES[kind](torch.randn(16))
+    with torch.no_grad():
+        if kind == "float64":
+            with pytest.raises(RuntimeError, match="same dtype"):
+                fused.linear(x, weight, bias)
+        else:
+            torch.testing.assert_close(fused.linear(x, weight, bias), x @ weight.T + bias)
+            torch.testing.assert_close(fused.linear(x, weight.T.contiguous().T, bias), x @ weight.T + bias)
+
+
+def test_a_feed_forward_that_was_changed_is_what_it_was_changed_to(fused_calls):
+    network = filled(DiT(NetSpec(SHAPE), "XXS"))
+    x, t = torch.randn(2, *SHAPE), torch.rand(2)
+    before, seen = network(x, t).detach(), []
+
+    def look(module, *_):
+        seen.append(module)
+
+    gelu = network.blocks[0].feed[1]
+    for watch in (gelu.register_forward_hook, nn.modules.module.register_module_forward_hook):
+        handle = watch(look)
+        with torch.no_grad():
+            network(x, t)
+        handle.remove()
+        assert gelu in seen
+        seen.clear()
+    for activation in (nn.ReLU(), nn.Sequential(nn.GELU(), nn.Tanh())):
+        network.blocks[0].feed[1] = activation
+        with torch.no_grad():
+            without = network(x, t)
+        torch.testing.assert_close(without, network(x, t).detach(), rtol=1e-4, atol=1e-5)
+        assert (without - before).abs().max() > 1e-3
+    network.blocks[0].feed.append(nn.Tanh())
+    with torch.no_grad():
+        without = network(x, t)
+    torch.testing.assert_close(without, network(x, t).detach(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("make", [DiT, UNet], ids=["DiT", "UNet"])
+def test_who_counts_or_traces_operations_sees_those_of_torch(make, fused_calls):
+    network = filled(make(NetSpec(SHAPE), "XXS" if make is DiT else "XS"))
+    x, t = torch.randn(2, *SHAPE), torch.rand(2)
+    with FlopCounterMode(display=False) as counter:
+        network(x, t)
+    with torch.no_grad(), FlopCounterMode(display=False) as without:
+        network(x, t)
+    assert without.get_total_flops() == counter.get_total_flops() > 0
+    with torch.no_grad():
+        traced = torch.jit.trace(network, (x, t), check_trace=False)
+        assert not fused_calls
+        torch.testing.assert_close(traced(x, t), network(x, t), rtol=1e-4, atol=1e-5)
 
 
 def test_a_u_net_works_pixel_by_pixel_and_answers_as_it_was_asked():

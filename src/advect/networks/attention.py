@@ -77,7 +77,7 @@ def slope_of_attention(
     room = max(1, _SCORES.get(q.device.type, 2**26) // m)  # queries at once
     high = min(n, room)
     wide = min(heads, max(1, room // n))
-    deep = min(rows, max(1, room // (n * heads)))
+    deep = max(1, min(rows, room // (n * heads)))
     buffers = q.new_empty(3, deep * wide * high * m, dtype=dtype)
     for b in range(0, rows, deep):
         for h in range(0, heads, wide):

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch._C._functorch import get_interpreter_stack
 from torch.autograd import forward_ad
+from torch.nn.modules.module import _has_any_global_hook
 
+_ORDINARY = (Tensor, nn.Parameter)
 _LEAST = 2**22  # multiplications below which the call itself costs more than is won
 _AVAILABLE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
@@ -42,7 +44,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None, activation: Literal[
         bias: (outputs,), or None.
         activation: What follows.
     """
-    if x.numel() * weight.shape[0] >= _LEAST and _plain(x, weight):
+    if x.numel() * weight.shape[0] >= _LEAST and _plain(x, weight, bias):
         fused = torch.ops.mkldnn._linear_pointwise
         return fused(x.contiguous(), weight, bias, activation, [], "tanh" if activation == "gelu" else "")
     out = nn.functional.linear(x, weight, bias)
@@ -51,17 +53,25 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None, activation: Literal[
 
 def watched(module: nn.Module) -> bool:
     """Whether somebody wants to see what goes into a module or comes out of it: its weights cannot stand for it."""
-    return bool(module._forward_hooks or module._forward_pre_hooks)
+    return bool(module._forward_hooks or module._forward_pre_hooks or _has_any_global_hook())
 
 
-def _plain(x: Tensor, weight: Tensor) -> bool:
-    """Ordinary float32 tensors in main memory, and no autocast."""
+def _plain(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Ordinary float32 tensors in main memory, no autocast, and nobody who counts or traces the operations."""
     return (
         _AVAILABLE
+        and not torch._C._is_tracing()
+        and not torch._C._len_torch_dispatch_stack()
         and x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and type(x) is Tensor
-        and type(weight) in (Tensor, nn.Parameter)
+        and type(weight) in _ORDINARY
+        and (bias is None or _readable(bias, weight.shape[0]))
         and torch.backends.mkldnn.enabled
         and not torch.is_autocast_enabled("cpu")
     )
+
+
+def _readable(bias: Tensor, outputs: int) -> bool:
+    """Whether the kernels read a bias as it is: they take its numbers one after the other, whatever its strides."""
+    return type(bias) in _ORDINARY and bias.dtype == torch.float32 and bias.shape == (outputs,) and bias.is_contiguous()

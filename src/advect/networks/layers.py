@@ -135,7 +135,7 @@ class GroupNorm(nn.GroupNorm):
         pair = moving(input, self.weight, self.bias)
         if pair is not None:  # as in LayerNorm
             x, dx = _laid_out_alike(*pair)
-            sizes = len(x), self.num_channels, x[0, 0].numel(), self.num_groups
+            sizes = len(x), self.num_channels, x.shape[2:].numel(), self.num_groups
             value, mean, rstd = torch.native_group_norm(x, self.weight, self.bias, *sizes, self.eps)
             slope = torch.ops.aten.native_group_norm_backward(dx, x, mean, rstd, None, *sizes, [True, False, False])[0]
             return forward_ad.make_dual(value, slope * weight)
