@@ -46,6 +46,7 @@ def test_the_tensors_of_a_sampler_are_saved_and_move_along(tmp_path):
     again.to("meta")
     assert isinstance(again.sampler.source, FromData)
     assert again.sampler.source.samples.is_meta
+    assert next(flow().to("meta", torch.bfloat16).parameters()).dtype == torch.bfloat16, "no values, no identity"
 
 
 def test_numbers_that_were_found_keep_their_digits_when_a_flow_is_cast():

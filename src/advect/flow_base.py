@@ -249,7 +249,8 @@ class FlowBase(nn.Module):
     def _is_cast_by(self, fn: Callable[[Tensor], Tensor]) -> bool:
         """Whether weights get another type; without values (on "meta") they have no identity to keep."""
         weights = [value for value in self._weights().values() if not value.is_meta]
-        return any(fn(weights[0].new_empty(0, dtype=kind)).dtype != kind for kind in {w.dtype for w in weights})
+        found = [(kind, fn(weights[0].new_empty(0, dtype=kind))) for kind in {w.dtype for w in weights}]
+        return any(after.dtype != kind and not after.is_meta for kind, after in found)
 
     def _weights(self) -> dict[str, Tensor]:
         own = self.network.state_dict() if isinstance(self.network, nn.Module) else {}
