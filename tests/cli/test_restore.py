@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,39 @@ def test_nothing_of_an_earlier_call_is_left_in_the_folder(cli, tiny_run, picture
     assert cli("restore", tiny_run, one, "--degrade", *BOX, *FEW)[0] == 0
     ours = {"000001.png", "000001-measured.png", "restored.json", "sheet.png"}
     assert set(os.listdir("restored")) == ours | {"mine.png"}
+
+
+def test_files_of_somebody_else_in_the_folder_stay(cli, tiny_run, pictures):
+    """A picture that is called like a draw, where an earlier call wrote no draws; clean pictures; another report."""
+    given = ("--degrade", *BOX, *FEW)
+    assert cli("restore", tiny_run, pictures, *given)[0] == 0
+    others = [Path("restored/000000-0.png"), Path("restored/000000-spread.png")]
+    for path in others:
+        path.write_bytes(b"mine")
+    assert cli("restore", tiny_run, pictures, *given)[0] == 0
+    assert all(path.read_bytes() == b"mine" for path in others)
+    shutil.copytree(pictures, "clean")
+    before = {path.name: path.read_bytes() for path in Path("clean").iterdir()}
+    code, _, err = cli("restore", tiny_run, pictures, *BOX, *FEW, "--truth", "clean", "-o", "clean")
+    assert code == 2
+    assert "out is clean, where the picture clean/000000.png lies that would be overwritten" in err
+    assert {path.name: path.read_bytes() for path in Path("clean").iterdir()} == before
+    Path("restored/restored.json").write_text('{"mine": 1}')
+    code, _, err = cli("restore", tiny_run, pictures, *given)
+    assert code == 2
+    assert "restored/restored.json is no report of advect restore: name another folder with --out" in err
+
+
+def test_a_prior_that_never_went_without_its_class_asks_for_one(cli, tiny_run, pictures):
+    flow = advect.Flow.from_pretrained(find_flow(tiny_run))
+    flow.conditions = replace(flow.conditions, drop={})
+    flow.save_pretrained("told")
+    given = ("restore", "told", pictures, "--degrade", *BOX, *FEW)
+    code, _, err = cli(*given)
+    assert code == 2
+    assert "cond.label is not given, and this prior was trained without dropping it: name the class" in err
+    assert cli(*given, "--cond.label", 1)[0] == 0
+    assert cli(*given, "--cond.label", "each", "--samples", 10)[0] == 0
 
 
 def test_measurements_are_taken_as_they_are_and_measured_against_the_truth(cli, tiny_run, pictures):

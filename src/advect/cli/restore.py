@@ -95,7 +95,7 @@ def run(arguments: Sequence[str]) -> int:
     method = _method(how, flow)
     _conditions(flow, how)
     out = Path(given.out)
-    refuse_out(out, given.images)
+    refuse_out(out, given.images, how.truth)
     work = read_work(flow, given.images, operator, given.degrade, how.truth, how.seed)
     flow = flow.to(find_device(how.device))
     began = time.perf_counter()
@@ -160,6 +160,12 @@ def _method(how: Restoring, flow: Flow) -> InverseMethod:
 def _conditions(flow: Flow, how: Restoring) -> dict[str, Any]:
     """What the draws of one picture are told: every picture is told the same."""
     told = conditions_for(flow, how.cond, 0, how.samples)
+    if missing := sorted(set(told) - set(how.cond)):
+        name = missing[0]
+        raise InputError(
+            f"cond.{name} is not given, and this prior was trained without dropping it: name the class of the "
+            f"pictures with --cond.{name}, or each, with --samples {flow.conditions[name].width}"
+        )
     for name in (name for name in told if how.cond[name] == "each"):
         classes = flow.conditions[name].width
         if how.samples < classes:

@@ -102,25 +102,32 @@ def write_work(out: Path, work: list[Work], operator: Operator) -> list[dict[str
     return rows
 
 
-def refuse_out(out: Path, images: list[str]) -> None:
-    """Refuse to write where the given pictures lie: the restored ones are called like them."""
-    for path in _files(images):
+def refuse_out(out: Path, images: list[str], truth: str | None) -> None:
+    """Refuse to write where given pictures lie, whose names the restored ones take, or a report of somebody else."""
+    for path in _files([*images, truth] if truth is not None and Path(truth).exists() else images):
         if path.resolve().parent == out.resolve():
             raise InputError(f"out is {out}, where the picture {path} lies that would be overwritten: name another one")
+    _written(out)
 
 
 def _clear_old(out: Path) -> None:
-    """Remove what an earlier call wrote into the same folder, as its report lists it, so that two never mix in it."""
-    written = out / "restored.json"
-    if not written.is_file():
-        return
-    report = read_json(written)
-    kinds = ["", "-measured", "-spread", *(f"-{k}" for k in range(int(report["samples"])))]
-    for row in report["pictures"]:
-        for kind in kinds:
-            (out / Path(f"{row['name']}{kind}.png").name).unlink(missing_ok=True)
-    for name in ("sheet.png", "operator.safetensors"):
+    """Remove what an earlier call wrote into the same folder, so that two never mix in it."""
+    for name in _written(out):
         (out / name).unlink(missing_ok=True)
+
+
+def _written(out: Path) -> list[str]:
+    """The files that an earlier call wrote into a folder, by its report."""
+    path = out / "restored.json"
+    if not path.is_file():
+        return []
+    report = read_json(path)
+    try:
+        draws, names = int(report["samples"]), [Path(row["name"]).name for row in report["pictures"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is no report of advect restore: name another folder with --out") from error
+    kinds = ["", "-measured"] if draws == 1 else ["-measured", "-spread", *(f"-{k}" for k in range(draws))]
+    return [f"{name}{kind}.png" for name in names for kind in kinds] + ["sheet.png", "operator.safetensors"]
 
 
 def _figures(one: Work, x: Tensor, operator: Operator, perceptual: STLPIPS | None) -> dict[str, float]:
