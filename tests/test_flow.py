@@ -247,6 +247,14 @@ def test_a_vector_condition_is_one_for_all_or_one_each():
     assert torch.equal(seen["vector"], torch.tensor([[1.0, 2.0]]).expand(3, 2))
     flow.sample(3, steps=1)
     assert torch.equal(seen["vector"], torch.zeros(3, 2))
+    with pytest.raises(InputError, match="vector is 'red': give a number, or a list or tensor of them"):
+        flow.sample(3, vector="red", steps=1)
+    with pytest.raises(InputError, match=r"vector: expected shape \(B, 2\), got \(3, 1\)"):
+        flow.sample(3, vector=0.5, steps=1)
+    flow = Flow(field, shape=(1,), conditions=Conditions((Vector(1),), {"vector": 0.5}))
+    for number in (0.5, "0.5", [0.5]):
+        flow.sample(3, vector=number, steps=1)
+        assert torch.equal(seen["vector"], torch.full((3, 1), 0.5))
 
 
 def test_dropout_is_off_while_sampling_and_back_afterwards():

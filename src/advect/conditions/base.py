@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from advect.errors import InputError
 from advect.parts import Part
 
 Enters = Literal["token", "channels", "per_row", "vector"]
@@ -34,8 +35,15 @@ class Condition(Part, ABC):
         """Whether values are class indices in [0, width); the null is then `width` itself."""
 
     def read(self, value: Any) -> Tensor:
-        """What a user gives as a tensor: numbers here, one for all samples or with the batch first."""
-        return torch.as_tensor(value)
+        """What a user gives as a tensor: numbers here, one for all samples or with the batch first.
+
+        Raises:
+            InputError: If it is nothing of the kind.
+        """
+        try:
+            return torch.as_tensor(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"{self.name} is {value!r}: give a number, or a list or tensor of them") from error
 
     @abstractmethod
     def null(self, like: Tensor) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,6 +78,14 @@ class Vector(Condition):
     @property
     def discrete(self) -> bool:
         return False
+
+    def read(self, value: Any) -> Tensor:
+        """As of every condition; a number in words is one too, and a number alone is a vector of one."""
+        if isinstance(value, str):
+            with contextlib.suppress(ValueError):
+                value = float(value)
+        out = super().read(value)
+        return out[None] if out.ndim == 0 else out
 
     def null(self, like: Tensor) -> Tensor:
         return torch.zeros_like(like)
