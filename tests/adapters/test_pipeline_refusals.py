@@ -19,6 +19,29 @@ def test_a_path_and_other_things_are_no_pipeline(folder):
         from_pipeline(torch.nn.Linear(2, 2))
 
 
+def test_pipelines_without_a_part_that_is_needed(made, monkeypatch):
+    name, pipe, _ = made
+    ends = [end for end in ("", "_2") if f"text_encoder{end}" in pipe.components]
+    for part in ("transformer", "vae", *(f"{kind}{end}" for kind in ("text_encoder", "tokenizer") for end in ends)):
+        with monkeypatch.context() as patch:
+            patch.setattr(pipe, part, None)
+            with pytest.raises(InputError, match=f"Pipeline has no {part}: load it with all parts"):
+                from_pipeline(pipe, *SIZES[name])
+    if name == "sd3":
+        with monkeypatch.context() as patch:
+            patch.setattr(pipe, "text_encoder_3", None)
+            assert from_pipeline(pipe, 32, 32, steps=2).sample(1, prompt="a").isfinite().all()
+
+
+def test_pictures_that_the_autoencoder_does_not_take(made):
+    name, _, flow = made
+    shape = (5, 32, 32) if name == "wan" else (32, 32)
+    with pytest.raises(InputError, match=r"which takes \(B, 3, "):
+        flow.codec.encode(torch.zeros(1, 1, *shape))
+    with pytest.raises(InputError, match=r"pictures are torch.uint8, .* floats in \[-1, 1\]: x / 127.5 - 1"):
+        flow.codec.encode(torch.zeros(1, 3, *shape, dtype=torch.uint8))
+
+
 def test_sizes_that_are_refused(made):
     name, pipe, _ = made
     with pytest.raises(InputError, match="the sides are multiples of"):
@@ -59,6 +82,7 @@ def test_texts_that_are_refused(sd3):
         (["a", 3], "give a text for all samples"),
         ("a" * 5000, "5000 bytes, above 4096"),
         ("a\0b", "without zero bytes"),
+        ("a \udcff", "no text in UTF-8"),
         (torch.zeros(2, 5), "the bytes of texts are uint8"),
     ):
         with pytest.raises(InputError, match=match):

@@ -114,6 +114,22 @@ def test_wan_with_two_experts_and_two_scales(tmp_path):
     assert min((others[i] - others[j]).abs().max() for i, j in ((0, 1), (0, 2), (1, 2))) > 1e-4
 
 
+def test_each_row_has_its_own_expert_and_times_keep_their_digits(tmp_path):
+    torch.manual_seed(7)
+    pipe = tiny.wan(tmp_path, transformer_2=tiny.wan_transformer(), boundary_ratio=0.9)
+    flow = from_pipeline(pipe, 32, 32, 5, steps=STEPS)
+    x, t = noise(flow), torch.tensor([0.0999, 0.1003])  # which bfloat16 rounds to one side of the boundary
+    both = flow.network(x, t, **told(flow))
+    for row, expert in enumerate((pipe.transformer, pipe.transformer_2)):
+        alone = told(flow)["prompt"][row : row + 1]
+        cond = flow.network.told({"prompt": alone}, x)
+        v = -expert(x[row : row + 1], timestep=1000 * (1 - t[row : row + 1]), return_dict=False, **cond)[0]
+        assert (both[row : row + 1] - v).abs().max() < 1e-5
+        assert (flow.network(x[row : row + 1], t[row], prompt=alone) - v).abs().max() < 1e-5
+    half = flow.network(x.bfloat16(), t, **told(flow))
+    assert torch.equal(half, flow.network(x.bfloat16().float(), t, **told(flow)).bfloat16())
+
+
 def test_wan_with_a_time_for_each_token(tmp_path):
     pipe = tiny.wan(tmp_path, expand_timesteps=True)
     pipe.set_progress_bar_config(disable=True)

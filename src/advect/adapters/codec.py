@@ -74,6 +74,8 @@ class LatentCodec(Codec):
     def encode(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Pictures or videos to states of x's type; `generator` feeds the draw of posterior="sample"."""
         self.latent_shape(tuple(x.shape[1:]))
+        if not x.is_floating_point():
+            raise InputError(f"pictures are {x.dtype}, and this autoencoder takes floats in [-1, 1]: x / 127.5 - 1")
         parts = [self._encode(part) for part in self._parts(self._framed(x))]
         mean = torch.cat([mean for mean, _ in parts]).to(x)
         if self.posterior == "sample" and parts[0][1] is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,19 +19,21 @@ class Family(NamedTuple):
         frames: What its autoencoder is given.
         own_levels: Whether it hands noise levels 1 to 1/steps to its scheduler, or leaves them to it.
         steps: Its own number of steps.
+        encoders: How many of its text encoders it cannot do without (SD3's third may be left out).
     """
 
     backend: type[Backend]
     frames: Frames
     own_levels: bool
     steps: int
+    encoders: int
 
 
 FAMILIES = {
-    "StableDiffusion3Pipeline": Family(SD3, "none", False, 28),
-    "FluxPipeline": Family(Flux, "none", True, 28),
-    "WanPipeline": Family(Wan, "many", False, 50),
-    "QwenImagePipeline": Family(QwenImage, "one", True, 50),
+    "StableDiffusion3Pipeline": Family(SD3, "none", False, 28, 2),
+    "FluxPipeline": Family(Flux, "none", True, 28, 2),
+    "WanPipeline": Family(Wan, "many", False, 50, 1),
+    "QwenImagePipeline": Family(QwenImage, "one", True, 50, 1),
 }
 
 
@@ -40,6 +42,14 @@ def family_of(name: str) -> Family:
     if name not in FAMILIES:
         raise InputError(f"the pipeline is a {name}, and those that are a field here are {', '.join(FAMILIES)}")
     return FAMILIES[name]
+
+
+def refuse_missing(name: str, parts: Collection[str]) -> None:
+    """Refuse a pipeline of the class `name` that has these parts only, where it needs more."""
+    ends = ["", *(f"_{i}" for i in range(2, 1 + family_of(name).encoders))]
+    for part in ("transformer", "vae", *(f"{kind}{end}" for end in ends for kind in ("text_encoder", "tokenizer"))):
+        if part not in parts:
+            raise InputError(f"the {name} has no {part}: load it with all parts")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from advect.adapters.backends import Backend
 from advect.adapters.prompts import Prompt, TextEncoder, Told
-from advect.broadcasting import as_time, per_sample_time
+from advect.broadcasting import per_sample_time
 from advect.errors import InputError
 from advect.fields import Run, Step
 from advect.networks import NetSpec, Network
@@ -121,7 +121,8 @@ class PipelineField(Network):
         late = 1 - self.boundary + 1e-6
         if not isinstance(t, Tensor) or t.ndim == 0:
             return self._ask(self.low_noise if float(t) > late else self.transformer, x, t, told)
-        low = per_sample_time(t, x) > late
+        t = _times(t, x)
+        low = t > late
         out = torch.empty_like(x)
         for expert, rows in ((self.transformer, ~low), (self.low_noise, low)):
             if bool(rows.any()):
@@ -130,8 +131,7 @@ class PipelineField(Network):
         return out
 
     def _ask(self, transformer: nn.Module, x: Tensor, t: Tensor | float, told: Told) -> Tensor:
-        t = per_sample_time(as_time(t, x), x)
-        return self.backend.velocity(transformer, x.to(self.dtype), t, told).to(x)
+        return self.backend.velocity(transformer, x.to(self.dtype), _times(t, x), told).to(x)
 
     def _check_state(self, x: Tensor) -> None:
         config: Any = self.transformer.config
@@ -155,6 +155,12 @@ class PipelineField(Network):
             for module in self._texts[0].modules:
                 module._apply(fn)
         return super()._apply(fn, recurse)
+
+
+def _times(t: Tensor | float, x: Tensor) -> Tensor:
+    """Times (B,) in float32 or float64, also where states are carried in less: half precision would move them."""
+    wide = x.new_empty(x.shape[0], dtype=torch.promote_types(x.dtype, torch.float32))
+    return per_sample_time(t, wide)
 
 
 class BoundPipelineField:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from advect.adapters.families import Wish, family_of, plan
+from advect.adapters.families import Wish, family_of, plan, refuse_missing
 from advect.adapters.pipeline import from_pipeline
 from advect.errors import InputError, require
 from advect.files import read_json
@@ -78,6 +78,7 @@ def _checked(folder: Path, wish: dict[str, Any]) -> str:
             raise InputError(
                 f"{index} takes its {part} from {library}: only parts of diffusers and transformers are run"
             )
+    refuse_missing(name, {part for part, value in described.items() if isinstance(value, list) and any(value)})
     parts = [folder / part / "config.json" for part in ("transformer", "vae")]
     for path in parts:
         if not path.is_file():

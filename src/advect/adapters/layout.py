@@ -52,7 +52,7 @@ class Layout:
             InputError: If it does not fit.
         """
         video = self.frames == "many"
-        if len(shape) != (4 if video else 3):
+        if len(shape) != (4 if video else 3) or shape[0] != 3:
             form = "(B, 3, F, H, W)" if video else "(B, 3, H, W)"
             raise InputError(f"data of shape {shape} without the batch do not fit this autoencoder, which takes {form}")
         unit = [self.factor * patch for patch in self.patch]

@@ -6,7 +6,7 @@ import os
 from typing import Any, Literal
 
 from advect.adapters.codec import LatentCodec
-from advect.adapters.families import Wish, family_of, plan
+from advect.adapters.families import Wish, family_of, plan, refuse_missing
 from advect.adapters.field import PipelineField
 from advect.adapters.grid import grid_of
 from advect.adapters.prompts import Prompt, TextEncoder
@@ -58,9 +58,7 @@ def from_pipeline(
         raise InputError(f"pipe is the path {pipe}: advect.adapters.from_pretrained opens a folder")
     name = type(pipe).__name__
     family = family_of(name)
-    for part in ("transformer", "vae"):
-        if getattr(pipe, part, None) is None:
-            raise InputError(f"the {name} has no {part}: load it with all parts")
+    refuse_missing(name, {part for part, value in pipe.components.items() if value is not None})
     wish = Wish(height, width, frames, guidance, max_tokens)
     backend, shape, state, tokens = plan(name, pipe.config, pipe.transformer.config, pipe.vae.config, wish)
     if grid is None:

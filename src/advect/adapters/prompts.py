@@ -89,7 +89,10 @@ class Prompt(Condition):
     def _bytes(self, text: str) -> Tensor:
         if not isinstance(text, str) or "\0" in text:
             raise InputError(f"{self.name} is told {text!r}: give a text without zero bytes")
-        encoded = text.encode()
+        try:
+            encoded = text.encode()
+        except UnicodeEncodeError as error:  # bytes of a terminal that are no UTF-8
+            raise InputError(f"{self.name} is told {text!r}, which is no text in UTF-8: {error.reason}") from error
         if len(encoded) > self.size:
             raise InputError(f"{self.name} has a text of {len(encoded)} bytes, above {self.size}: shorten it")
         return torch.frombuffer(bytearray(encoded.ljust(self.size, b"\0")), dtype=torch.uint8)
