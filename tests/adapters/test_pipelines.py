@@ -59,6 +59,7 @@ def test_the_codec_is_the_pipelines(made):
     x = torch.rand(3, 3, *([frames] if frames else []), height, width) * 2 - 1
     z = codec.encode(x)
     assert tuple(z.shape[1:]) == flow.shape == codec.latent_shape(tuple(x.shape[1:]))
+    assert codec.data_shape(flow.shape) == tuple(x.shape[1:]) == tuple(codec.decode(z).shape[1:])
     raw = vae.encode(x[:, :, None] if name == "qwen" else x).latent_dist
     if name in ("sd3", "flux"):
         shift, scale = vae.config.shift_factor, 1 / vae.config.scaling_factor

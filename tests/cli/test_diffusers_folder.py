@@ -17,7 +17,7 @@ import tiny
 from advect.adapters import from_pretrained
 from advect.files import read_json
 from advect.guidance import CFG
-from advect.report.pictures import as_bytes, png, save_png
+from advect.report.pictures import as_bytes, png, save_each, save_png
 
 SIZE = ("--pipeline.height", 32, "--pipeline.width", 32)
 
@@ -48,6 +48,21 @@ def test_samples(cli, folder):
     other = cli("sample", folder, "-n", 1, *SIZE, "--cond.prompt", "a dog", "--steps", 3, "-o", "b", "--device", "cpu")
     assert other[0] == 0
     assert Path("b/000000.png").read_bytes() != Path("out/000000.png").read_bytes()
+
+
+def test_it_is_measured_also_where_samples_lie_in_it(cli, folder):
+    x = torch.rand(12, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    save_each(Path("photos"), x)
+    told = (*SIZE, "--cond.prompt", "a", "--steps", 2, "--device", "cpu")
+    assert cli("sample", folder, "-n", 2, *told)[0] == 0
+    assert (folder / "generated.png").is_file()
+    data = ("--data", "ImageFolder", "--data.path", "photos", "--data.resolution", 32, "--data.labels", "false")
+    code, out, _ = cli("evaluate", folder, *told, *data, "--n", 6)
+    assert code == 0
+    assert "energy distance" in out
+    code, _, err = cli("evaluate", folder, *told, *data, "--data.test", 0.6)
+    assert code == 2
+    assert "and a figure is measured on at least 8 of one kind: give more data" in err
 
 
 def test_the_negative_text_is_an_option(cli, folder):

@@ -20,6 +20,7 @@ def test_decode_undoes_encode(codec: Codec) -> None:
     x = torch.randn(5, *SHAPE)
     z = codec.encode(x)
     assert z.shape[1:] == codec.latent_shape(SHAPE)
+    assert codec.data_shape(codec.latent_shape(SHAPE)) == SHAPE
     torch.testing.assert_close(codec.decode(z), x, atol=1e-5, rtol=1e-5)
 
 

@@ -95,6 +95,9 @@ class LatentCodec(Codec):
     def latent_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return self.layout.state(shape)
 
+    def data_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return self.layout.data(shape)  # without a pass through the autoencoder, which takes its time
+
     def _encode(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         found: Any = self.vae.encode(x.to(self.dtype))  # pyright: ignore[reportCallIssue]
         if hasattr(found, "latent_dist"):

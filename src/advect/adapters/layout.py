@@ -72,6 +72,11 @@ class Layout:
             )
         return (self.channels, (shape[1] - 1) // self.frame_factor + 1, *sides)
 
+    def data(self, state: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of the data of states of the shape `state`, both without batch."""
+        sides = (self.factor * state[-2], self.factor * state[-1])
+        return (3, 1 + self.frame_factor * (state[1] - 1), *sides) if self.frames == "many" else (3, *sides)
+
     def tokens(self, shape: tuple[int, ...]) -> int:
         """Tokens of one frame of data of `shape`, which the shift of noise levels goes by."""
         height, width = self.state(shape)[-2:]

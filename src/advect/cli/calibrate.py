@@ -43,7 +43,12 @@ class Search:
 def run(arguments: Sequence[str]) -> int:
     """Fit, print what was found, and write it into the folder of the flow."""
     parser = new_parser("calibrate", "Run a flow to find numbers, and keep them beside it: fitted/NAME.")
-    parser.add_argument("flow", nargs="?", default=None, help="run folder or folder with a flow.json")
+    parser.add_argument(
+        "flow",
+        nargs="?",
+        default=None,
+        help="run folder, folder with a flow.json or of a diffusers pipeline, or a flow that ships with advect",
+    )
     parser.add_argument("-o", "--out", default=None, help="JSON file of the part, where there is no flow to keep it by")
     parser.add_class_arguments(Search, as_group=False)
     parser.add_class_arguments(Sampling, as_group=False)

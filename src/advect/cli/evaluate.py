@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from advect.adapters import is_pipeline
 from advect.batch import Batch
 from advect.cli.flows import Sampling, conditions_for, open_for
 from advect.cli.parsing import instantiate, new_parser, parse
@@ -47,7 +48,7 @@ def run(arguments: Sequence[str]) -> int:
     parser = new_parser("evaluate", "Measure samples of a flow (or a file of samples) against real data.")
     parser.add_argument(
         "flow",
-        help="run folder, folder with a flow.json, a flow that ships with advect; "
+        help="run folder, folder with a flow.json or of a diffusers pipeline, a flow that ships with advect; "
         "or a .npz, .npy or folder of PNG files with samples",
     )
     parser.add_argument("-o", "--out", default=None, help="JSON file; FLOW/evaluation.json if not given")
@@ -116,7 +117,7 @@ def of_flow(flow: Flow, data: Data, against: Against, how: Sampling) -> dict[str
 def data_of(flow: Flow, given: Data | None, trusted: bool = False) -> Data:
     """The data that are given, or those that the flow was trained on."""
     if given is not None:
-        shape = tuple(flow.codec.decode(torch.zeros(1, *flow.shape, device=flow.device)).shape[1:])
+        shape = flow.codec.data_shape(flow.shape)
         if given.shape != shape:
             raise InputError(f"data has samples of shape {given.shape} and the flow of shape {shape}: name like data")
         return given
@@ -144,7 +145,7 @@ def _stored(path: Path) -> Tensor | Batch | None:
     """Samples in a file or folder; None if the path holds a flow."""
     if path.suffix in (".npz", ".npy"):
         data: Data = Arrays(str(path), validation=0.0, test=0.0)
-    elif path.is_dir() and not list(path.rglob("flow.json")) and any(path.glob("*.png")):
+    elif path.is_dir() and not is_pipeline(path) and not list(path.rglob("flow.json")) and any(path.glob("*.png")):
         data = ImageFolder(str(path), labels=False, validation=0.0, test=0.0)
     else:
         return None

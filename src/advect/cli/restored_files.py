@@ -47,7 +47,7 @@ def read_work(
     """Read all pictures and check that prior and operator fit them, before anything is computed or written."""
     if degrade and truth is not None:
         raise InputError(f"degrade says that the pictures are clean, and truth is {truth} too: give one of them")
-    own = tuple(flow.codec.decode(torch.zeros(1, *flow.shape, dtype=flow.dtype)).shape[1:])
+    own = flow.codec.data_shape(flow.shape)
     out: list[Work] = []
     for number, path in enumerate(_files(images)):
         shown = _read(path, own[0])

@@ -12,6 +12,7 @@ from advect.batch import Batch
 from advect.cli.flows import conditions_for
 from advect.data import Augmentation, Data, Split
 from advect.encoders import SmallClassifier
+from advect.errors import InputError
 from advect.flow import Flow
 from advect.metrics import ClassAccuracy, EnergyDistance, FrechetDistance, Metric
 from advect.report import (
@@ -64,6 +65,9 @@ def held_out(data: Data, most: int) -> tuple[Batch, Batch | None]:
     """Test samples (validation where there are none, then training) and further real ones for the floor."""
     order: tuple[Split, ...] = ("test", "validation", "train")
     present: list[Split] = [split for split in order if data.size(split) >= 8]
+    if not present:
+        sizes = ", ".join(f"{data.size(split)} of {split}" for split in order)
+        raise InputError(f"data has {sizes}, and a figure is measured on at least 8 of one kind: give more data")
     return some(data, present[0], most), some(data, present[1], most) if len(present) > 1 else None
 
 

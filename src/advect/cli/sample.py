@@ -80,7 +80,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def target(out: str | None, kind: str | None, flow_path: str, flow: Flow) -> tuple[Path, str]:
     """Where samples go, and as what: pictures as PNG, anything else as npz, unless told otherwise."""
-    picture = len(flow.shape) == 3 and flow.codec.decode(torch.zeros(1, *flow.shape)).shape[1] in (1, 3)
+    picture = len(flow.shape) == 3 and flow.codec.data_shape(flow.shape)[0] in (1, 3)
     if out is None:
         kind = kind or ("png" if picture else "npz")
         beside = Path(flow_path) if Path(flow_path).is_dir() else Path("runs") / flow_path  # a shipped flow has a name

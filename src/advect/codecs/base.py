@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 
 import torch
@@ -24,6 +25,13 @@ class Codec(ModulePart, ABC):
     def latent_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The state's shape for data of `shape` (without batch)."""
         return shape
+
+    @torch.no_grad()
+    def data_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the data behind states of `shape`, both without batch: what a state of zeros decodes to."""
+        tensors = itertools.chain(self.parameters(), self.buffers())
+        own = next((value for value in tensors if value.is_floating_point()), torch.zeros(()))
+        return tuple(self.decode(torch.zeros(1, *shape, device=own.device, dtype=own.dtype)).shape[1:])
 
     def log_abs_det(self, shape: tuple[int, ...]) -> float | None:
         """log |det d encode / dx| where it is a constant, so that densities can be given in data units; else None."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from advect.errors import InputError
@@ -62,7 +61,7 @@ def restore(
     gaussian = flow.transport.source.gaussian
     if gaussian is None or gaussian[0] != 0.0:
         raise InputError("this flow cannot restore: its source is no Gaussian of mean 0")
-    own = tuple(flow.codec.decode(torch.zeros(1, *flow.shape, device=flow.device, dtype=flow.dtype)).shape[1:])
+    own = flow.codec.data_shape(flow.shape)
     shape = own if shape is None else tuple(shape)
     refuse_size(shape, own)
     state = flow.codec.latent_shape(shape)
