@@ -92,7 +92,7 @@ def test_fact_01_closed_forms_of_the_two_points(point: tuple[float, ...]):
 @pytest.mark.parametrize("derivative", ["jvp", "differences"])
 def test_fact_01_the_target_is_the_exact_average_velocity(point: tuple[float, ...], derivative):
     x, r, t = point[:3]
-    objective = MeanFlow(at(r, t), derivative, "teacher")
+    objective = MeanFlow(at(r, t), derivative, "teacher", None)
     nets = Networks(column(u), others={"teacher": column(v)})
     loss = objective(nets, standing(torch.tensor([[x]], dtype=F64)), seeded())
     assert loss.target is not None
@@ -212,7 +212,7 @@ def test_fact_03_small_splits_give_the_residual_of_meanflow_for_any_network():
 
     x, r, t = A[:3]
     nets = Networks(column(some), others={"teacher": column(v)})
-    loss = MeanFlow(at(r, t), "jvp", "teacher")(nets, standing(torch.tensor([[x]], dtype=F64)), seeded())
+    loss = MeanFlow(at(r, t), "jvp", "teacher", None)(nets, standing(torch.tensor([[x]], dtype=F64)), seeded())
     assert loss.prediction is not None
     assert loss.target is not None
     residual = float(loss.prediction.detach() - loss.target)

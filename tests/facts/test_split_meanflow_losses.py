@@ -60,6 +60,7 @@ def _frozen(net: MLP, objective: Objective) -> tuple[Tensor, Tensor]:
     return loss.prediction, loss.target.clone()
 
 
+@pytest.mark.filterwarnings("ignore:norm is AdaptiveNorm")  # the law holds there too
 @pytest.mark.parametrize(
     "make", [lambda **k: MeanFlow(SortedPairs(Uniform(), 0.25), **k), SplitMeanFlow], ids=["MeanFlow", "SplitMeanFlow"]
 )

@@ -13,7 +13,7 @@ from advect import Batch, InputError, NetSpec
 from advect.conditions import ClassLabel
 from advect.derivatives import jvp
 from advect.networks import MLP, DiT, Network, UNet
-from advect.objectives import FlowMatching, MeanFlow, Networks, SplitMeanFlow, TargetGuidance
+from advect.objectives import AdaptiveNorm, FlowMatching, MeanFlow, Networks, SplitMeanFlow, TargetGuidance
 from advect.times import SortedPairs, Uniform
 
 SHAPE = (3, 8, 8)
@@ -203,3 +203,15 @@ def test_a_teacher_starts_and_teaches_a_flow_map():
     torch.testing.assert_close(student.network(state, r, t), teacher.network(state, r), rtol=0, atol=1e-5)
     with pytest.raises(InputError, match="needs a network of the role 'teacher'"):
         advect.train(MLP, x, objective=SplitMeanFlow(), steps=1, **options)
+
+
+@pytest.mark.parametrize("make", [MeanFlow, SplitMeanFlow])
+def test_weights_that_drown_the_jumps_are_warned_of(make: Any, recwarn: pytest.WarningsRecorder):
+    """Where v is a teacher's, samples with r = t have next to no error."""
+    with pytest.warns(UserWarning, match=r"AdaptiveNorm\(1, 0\.01\) and v is a teacher's"):
+        make(velocity="teacher", norm=AdaptiveNorm())
+    recwarn.clear()
+    for norm in (None, AdaptiveNorm(0.5), AdaptiveNorm(eps=10.0)):
+        make(velocity="teacher", norm=norm)
+    make(velocity="data", norm=AdaptiveNorm())
+    assert not recwarn

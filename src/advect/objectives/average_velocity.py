@@ -7,6 +7,7 @@ Convention: t=0 source, t=1 data, x is given at the start r. Publications have n
 from __future__ import annotations
 
 import contextlib
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
@@ -41,6 +42,13 @@ class AverageVelocity(Objective):
         super().__init__()
         if velocity not in ("data", "teacher"):
             raise InputError(f"velocity is {velocity!r}: choose data or teacher")
+        if velocity == "teacher" and norm is not None and norm.power >= 1 and norm.eps < 1:
+            warnings.warn(
+                f"norm is AdaptiveNorm({norm.power:g}, {norm.eps:g}) and v is a teacher's: samples with r = t have "
+                "nearly no error and get weights near 1/eps, in which the jumps drown or diverge: take norm=None, a "
+                "power of 0.5, or an eps of the size of the errors",
+                stacklevel=3,
+            )
         self.pairs, self.velocity, self.norm, self.guidance = pairs, velocity, norm, guidance
         teacher = {"teacher": "field"} if velocity == "teacher" else {}
         self.needs = {"model": "flow map"} | teacher  # pyright: ignore[reportAttributeAccessIssue]
