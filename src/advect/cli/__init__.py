@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import sys
 import warnings
@@ -67,9 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"advect: {error}", file=sys.stderr)
         return 2
     except OSError as error:  # a disk, folder or file that does not allow what is asked of it
-        if error.filename is None:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)  # said while writing, by when the name may be lost
+        if error.filename is None and not full:
             raise
-        print(f"advect: {error.filename} cannot be used: {error.strerror}", file=sys.stderr)
+        where = "what was to be written" if error.filename is None else error.filename
+        print(f"advect: {where} cannot be used: {error.strerror}{': free space' * full}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("advect: stopped", file=sys.stderr)

@@ -121,7 +121,7 @@ def run(arguments: Sequence[str]) -> int:
     )
     for row in rows:
         print(_line(row))
-    print(f"{len(rows)} pictures in {seconds:.1f} s, {counts.nfe} network calls each: {out}")
+    print(f"{len(rows)} picture{'s' * (len(rows) != 1)} in {seconds:.1f} s, {counts.nfe} network calls each: {out}")
     return 0
 
 

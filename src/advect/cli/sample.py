@@ -90,6 +90,10 @@ def target(out: str | None, kind: str | None, flow_path: str, flow: Flow) -> tup
     kind = kind or (named if named != "png" or picture else "npz")
     if kind not in FORMATS:
         raise InputError(f"format is {kind!r}: choose from {', '.join(FORMATS)}")
+    if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"):
+        raise InputError(f"out is {path}, the name of one picture: name a folder, and its sheet is FOLDER.png")
+    if named != "png" and kind != named:
+        raise InputError(f"out is {path} and format {kind}: give one of them, or a name that fits the format")
     if kind == "png" and not picture:
         raise InputError(f"samples of shape {flow.shape} are no pictures: write them with --format npz or npy")
     if kind != "png" and path.suffix != f".{kind}":
@@ -100,8 +104,11 @@ def target(out: str | None, kind: str | None, flow_path: str, flow: Flow) -> tup
 def draw(flow: Flow, how: Sampling, n: int, out: Path, kind: str, crew: Crew) -> tuple[float, Run]:
     """Draw this process's batches, write them, and merge; returns seconds and counts of one trajectory."""
     parts = Parts(out)
-    if kind == "png" and crew.main:
-        _clear_old(out)
+    if crew.main:
+        parts.clear()
+        if kind == "png":
+            _clear_old(out)
+            write_json(out / "samples.json", {"n": n})  # what a stop halfway leaves is known to the next call
     crew.wait()
     batches = list(crew.batches(n, how.batch_size))
     progress = Progress() if crew.main else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import distributed
 
+from advect.files import write_atomically
 from advect.training.processes import find_device
 
 
@@ -63,11 +65,18 @@ class Parts:
         self.target = target
         self.folder = target.with_name(f".{target.name}.parts")
 
+    def clear(self) -> None:
+        """Remove what a run that was stopped has left: with another seed or batch size it would mix with this one."""
+        if self.folder.is_dir():
+            for path in self.folder.iterdir():
+                path.unlink()
+
     def write(self, first: int, arrays: dict[str, np.ndarray]) -> None:
         """Write one batch."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         for name, value in arrays.items():
-            np.save(self.folder / f"{name}-{first:012d}.npy", value, allow_pickle=False)
+            whole = io.BytesIO()  # numpy does not say why it cannot write to a file; Python does
+            np.save(whole, value, allow_pickle=False)
+            write_atomically(self.folder / f"{name}-{first:012d}.npy", whole.getvalue())
 
     def merge(self, n: int) -> None:
         """Put the parts together in order, write the final file in one move, and remove the parts."""

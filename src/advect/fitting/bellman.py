@@ -95,7 +95,9 @@ class FitBellman(Fit):
         if self.n < 1 or self.batch_size < 1:
             raise InputError(f"n is {self.n} and batch_size {self.batch_size}: both are at least 1")
         if not 1 <= self.steps <= self.fine.steps:
-            raise InputError(f"steps is {self.steps}, and the fine grid has {self.fine.steps}: ask for 1 to as many")
+            raise InputError(
+                f"steps is {self.steps}, and the fine grid has {self.fine.steps}: give 1 to {self.fine.steps}"
+            )
 
     @property
     def name(self) -> str:
