@@ -151,6 +151,30 @@ def test_token_rescale_keeps_lengths_and_directions(patch):
     assert (still == 0).all()
 
 
+@pytest.mark.parametrize("patch", [1, 2])
+@pytest.mark.parametrize("zero", ["both", "the conditional one"])
+def test_token_rescale_of_tokens_that_are_zero_has_gradients(patch, zero):
+    g = torch.Generator().manual_seed(1)
+    v_c, v_n = (torch.randn(2, 3, 4, 6, generator=g, dtype=torch.float64) for _ in range(2))
+    for v in (v_c, v_n) if zero == "both" else (v_c,):
+        v[:, :, :2, :2] = 0
+    v_c.requires_grad_()
+    v_n.requires_grad_()
+    out = TokenRescale(CFG(3.0), patch)(v_c, v_n, None, Run())
+    assert (out[:, :, :2, :2] == 0).all()
+    for slope in torch.autograd.grad(out.square().sum(), (v_c, v_n)):
+        assert slope.isfinite().all()
+
+
+def test_token_rescale_in_half_precision_does_not_overflow():
+    """The square of a length that float16 holds is none that it holds."""
+    g = torch.Generator().manual_seed(1)
+    v_c, v_n = (100 * torch.randn(2, 16, 4, 6, generator=g) for _ in range(2))
+    want = TokenRescale(CFG(3.0))(v_c, v_n, None, Run())
+    got = TokenRescale(CFG(3.0))(v_c.half(), v_n.half(), None, Run())
+    assert (got.float() - want).abs().max() < 1e-2 * want.abs().max()
+
+
 def test_cfg_zero_star():
     share = (V_C * V_N).sum(1, keepdim=True) / (V_N**2).sum(1, keepdim=True)
     assert (guided(CFGZeroStar(3.0))(X, T) - (share * V_N + 3 * (V_C - share * V_N))).abs().max() < 1e-12

@@ -63,16 +63,20 @@ class TokenRescale(Guidance):
         return self._rescaled(v_c, self.rule(v_c, v_null, step, run))
 
     def _rescaled(self, v_c: Tensor, out: Tensor) -> Tensor:
-        wanted, has = self._square(v_c), self._square(out)
-        return out * torch.where(has > 0, wanted / has, 1.0).sqrt()
+        wanted, has = self._length(v_c), self._length(out)
+        still = has == 0
+        ratio = torch.where(still, 1.0, wanted / torch.where(still, 1.0, has))  # no 0/0, in the gradient neither
+        return out * ratio.to(out.dtype)
 
-    def _square(self, v: Tensor) -> Tensor:
-        """The squared length of each place's token, broadcastable against v."""
-        square = v.square().sum(1, keepdim=True)
+    def _length(self, v: Tensor) -> Tensor:
+        """The length of each place's token, broadcastable against v."""
+        kind = torch.promote_types(v.dtype, torch.float32)
+        length = torch.linalg.vector_norm(v, dim=1, keepdim=True, dtype=kind)
         if self.patch == 1 or v.ndim < 4:
-            return square
-        *lead, height, width = square.shape
+            return length
+        *lead, height, width = length.shape
         if height % self.patch or width % self.patch:
             raise InputError(f"patch is {self.patch}, which does not divide the state's {height}x{width}: set patch=1")
-        blocks = square.reshape(*lead, height // self.patch, self.patch, width // self.patch, self.patch)
-        return blocks.sum((-3, -1), keepdim=True).expand(blocks.shape).reshape(square.shape)
+        blocks = length.reshape(*lead, height // self.patch, self.patch, width // self.patch, self.patch)
+        whole = torch.linalg.vector_norm(blocks, dim=(-3, -1), keepdim=True)
+        return whole.expand(blocks.shape).reshape(length.shape)
