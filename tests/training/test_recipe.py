@@ -18,6 +18,10 @@ from advect.data import Digits
 from advect.errors import InputError
 from advect.files import hash_tensors
 from advect.networks import MLP
+from advect.sampler import Sampler
+from advect.saving import save_fitted, save_sampler
+from advect.solvers import Heun
+from advect.times import TimeGrid
 from advect.training import Monitor, Recipe, Stage, Train, TrainSettings, Workspace, find_flow, run_recipe, validate
 
 QUICK = TrainSettings(
@@ -42,6 +46,24 @@ def test_one_stage_writes_into_the_folder(tmp_path: Path) -> None:
     assert config["conditions"]["init_args"]["drop"] == {"label": 0.1}
     assert weights(advect.Flow.from_pretrained(tmp_path / "run" / "flow")) == weights(flow)
     assert weights(run_recipe(recipe(), tmp_path / "run")) == weights(flow)  # resumed at its end
+
+
+@pytest.mark.parametrize("stages", [(Train(),), (Train(), Train(steps=4))], ids=["one stage", "two stages"])
+def test_what_was_found_for_a_finished_run_survives_that_it_is_asked_for_again(tmp_path: Path, stages: Any) -> None:
+    """Parts and the tuned sampler stay; a damaged file is written anew."""
+    asked = recipe(stages=stages)
+    run_recipe(asked, tmp_path)
+    folder = tmp_path / "flow"
+    save_fitted(folder, "grid", TimeGrid(3))
+    save_sampler(folder, Sampler(Heun(), TimeGrid(2)))
+    run_recipe(asked, tmp_path)
+    kept = advect.Flow.from_pretrained(folder)
+    assert kept.fitted == {"grid": TimeGrid(3)}
+    assert kept.sampler == Sampler(Heun(), TimeGrid(2))
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-4] + b"abcd")
+    flow = run_recipe(asked, tmp_path)
+    assert weights(advect.Flow.from_pretrained(folder)) == weights(flow)
 
 
 def test_in_memory_and_in_a_folder_are_the_same(tmp_path: Path) -> None:

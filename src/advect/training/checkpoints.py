@@ -84,7 +84,13 @@ def save(
 
 
 def save_flow(flow: Flow, target: Path) -> None:
-    """Save a Flow into a folder that then is whole, over an older one if there is one."""
+    """Save a Flow into a folder that then is whole, over an older one if there is one.
+
+    A finished run that is asked for again ends with the weights it ended with before: then the older one stays, with
+    the sampler and the parts that were found for it since.
+    """
+    if _holds(target, flow):
+        return
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         flow.save_pretrained(temporary)
@@ -93,6 +99,18 @@ def save_flow(flow: Flow, target: Path) -> None:
         raise InputError(f"the flow {target} could not be written ({error.strerror}): free space") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _holds(target: Path, flow: Flow) -> bool:
+    """Whether a folder holds these weights, undamaged."""
+    if not (target / "flow.json").is_file():
+        return False
+    try:
+        hashes = read_json(target / "flow.json")["hashes"]
+        whole = sha256(target / "model.safetensors") == hashes["model.safetensors"]
+        return whole and hashes["weights"] == flow.weights_hash()
+    except (InputError, OSError, KeyError, TypeError):
+        return False
 
 
 def newest(folder: str | os.PathLike[str]) -> Checkpoint | None:
