@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
@@ -97,8 +98,8 @@ class Flow(FlowBase):
         Raises:
             InputError: If a condition is unknown, has the wrong shape, or is missing and was never dropped in training.
         """
-        if n < 1 or batch_size < 1:
-            raise InputError(f"n is {n} and batch_size {batch_size}: both are at least 1")
+        if not (isinstance(n, Integral) and n >= 1 and isinstance(batch_size, Integral) and batch_size >= 1):
+            raise InputError(f"n is {n} and batch_size {batch_size}: both are whole numbers of at least 1")
         rules = (guidance,) if isinstance(guidance, Part) else guidance
         if steps is not None and not (grid is None or isinstance(grid, Grid)):
             raise InputError(f"steps is {steps} and grid is {grid}, which fixes the steps: give one of them")
@@ -202,6 +203,8 @@ class Flow(FlowBase):
 
     def _state(self, x: Tensor) -> Tensor:
         """The codec's state of data, of the shape that the network was built for."""
+        if not isinstance(x, Tensor):
+            raise InputError(f"x is a {type(x).__name__}: give a tensor, torch.as_tensor(x)")
         z = self.codec.encode(x.to(self.device, self.dtype))
         if tuple(z.shape[1:]) != self.shape:
             raise InputError(

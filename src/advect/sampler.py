@@ -6,6 +6,7 @@ import json
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from numbers import Integral
 
 from advect.errors import InputError
 from advect.fields import Kind
@@ -37,6 +38,10 @@ class Sampler(Part):
         """A copy in which every argument that is not None is changed; `steps` changes the grid's number of steps."""
         steps = changes.pop("steps", None)
         given = {name: value for name, value in changes.items() if value is not None}
+        for name, value in given.items():
+            _refuse_other_kind(name, value)
+        if steps is not None and not isinstance(steps, Integral):
+            raise InputError(f"steps is {steps!r}: give a whole number")
         out = replace(self, **given)  # pyright: ignore[reportArgumentType]
         return out if steps is None else replace(out, grid=out.grid.with_steps(steps))  # pyright: ignore[reportArgumentType]
 
@@ -93,6 +98,20 @@ class Sampler(Part):
                 f"take --solver {rule}, or measure whether it helps",
                 stacklevel=2,
             )
+
+
+def _refuse_other_kind(seat: str, value: object) -> None:
+    """A name, a class or a number in the place of a part is told what belongs there."""
+    kind, like = {
+        "solver": (Solver, "Heun()"),
+        "grid": (Grid, "TimeGrid(20)"),
+        "source": (Source, "Gaussian()"),
+        "guidance": (Guidance, "CFG(2.0)"),
+    }[seat]
+    for part in value if isinstance(value, (tuple, list)) and seat == "guidance" else (value,):
+        if not isinstance(part, kind):
+            said = f"the class {part.__name__}" if isinstance(part, type) else repr(part)
+            raise InputError(f"{seat} is {said}: give a {kind.__name__}, like {like}")
 
 
 def guidance_text(rules: tuple[Guidance, ...]) -> str | None:

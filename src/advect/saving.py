@@ -235,6 +235,10 @@ def _known(config: Any) -> Any:
 
 
 def _described(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        run = path.parent / "flow" / path.name
+        hint = f"the flow of this run is {run.parent}" if run.exists() else "give the folder of a saved flow"
+        raise InputError(f"{path} does not exist: {hint}")
     described = read_json(path)
     number = described.get("format") if isinstance(described, dict) else None
     if not isinstance(number, int):

@@ -59,7 +59,7 @@ def test_a_wrong_value_is_named_and_no_folder_is_made(cli, recipe, options, sent
         ("data: Digits\nnetwork: {class_path: MLP, init_args: {hiden: [3]}}\n", "did you mean hidden?"),
         ("", "the recipe holds no keys"),
         ("data: [Digits\n", "the recipe is not valid YAML (line"),
-        ("network: MLP\n", "data is missing: give it in the recipe or as an option"),
+        ("network: MLP\n", "data is missing: give it in your recipe or as --data"),
         ("data: os.system\nnetwork: MLP\n", "data is os.system, which is no Data: name a class of that kind"),
     ],
 )
@@ -136,7 +136,7 @@ def test_a_damaged_or_foreign_flow_is_refused(cli, tiny_run, tmp_path):
 
 def test_a_command_without_what_it_works_on_asks_for_it(cli):
     assert "flow is missing: name it after the command" in cli.refusal("sample")
-    assert "data, network is missing: give it in the recipe" in cli.refusal("train")
+    assert "data and network are missing: give them in your recipe" in cli.refusal("train")
 
 
 def test_real_data_of_another_shape_than_the_samples_are_refused(cli, tiny_run, tmp_path):

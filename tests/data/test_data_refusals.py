@@ -71,7 +71,7 @@ def test_wrong_types():
 
 def test_labels_out_of_range():
     labels = np.arange(20) % 4
-    refused(data.Tensors(X, label=labels - 1), "the label of row 0 is -1, but classes are numbered 0 to")
+    refused(data.Tensors(X, label=labels - 1), "the label of row 0 is -1, but classes are numbered from 0")
     refused(data.Tensors(X, label=labels, classes=("a", "b", "c")), "the label of row 3 is 3, but classes", "0 to 2")
 
 

@@ -58,7 +58,7 @@ def option_names(parser: Any) -> list[str]:
 def sentence(message: str, known: Iterable[str] = ()) -> str:
     """Boil down a nested message of jsonargparse to one sentence with a mend."""
     known = list(known)
-    key = ".".join(re.findall(r'Parser key "([^"]+)"', message))
+    key = _key_in(message)
     if match := re.search(r"unrecognized arguments: (\S+)", message, re.IGNORECASE):
         if not match[1].startswith("-"):
             return f"{match[1]!r} is one argument too many: an option begins with --"
@@ -87,7 +87,12 @@ def sentence(message: str, known: Iterable[str] = ()) -> str:
     if match := re.search(r"arguments are required: ([\w., ]+)", message):
         if not key and match[1] not in known and "," not in match[1]:
             return f"{match[1]} is missing: name it after the command"
-        return f"{key}{'.' if key else ''}{match[1]} is missing: give it in the recipe or as an option"
+        names = [f"{key}.{name}" if key else name for name in match[1].split(", ")]
+        what = f"{' and '.join(names)} {'are' if names[1:] else 'is'} missing"
+        if "recipe" not in known:
+            return f"{what}: give --{names[0]}"
+        it, here = ("them", " --".join(names)) if names[1:] else ("it", names[0])
+        return f"{what}: give {it} in your recipe or as --{here}, or name a recipe that ships (advect train digits)"
     if "is abstract" in message and key:
         return f"{key} needs a class: name one as --{key} CLASS, and its arguments after it (--{key}.help CLASS)"
     given = re.search(r"(?:Got|Given) value: (.*?)(?:\. Got value: .*)?$", message, re.MULTILINE)
@@ -109,6 +114,16 @@ def sentence(message: str, known: Iterable[str] = ()) -> str:
         return f"{what}, and should be {' or '.join(kinds)}"
     text = " ".join((said or lines)[:2])
     return f"{key}: {text}" if key and key not in text else text
+
+
+def _key_in(message: str) -> str:
+    """The key that a nested message is about: each deeper line adds to it, and a second try of a union does not."""
+    keys, deepest = [], -1
+    for found in re.finditer(r'^(.*?)Parser key "([^"]+)"', message, re.MULTILINE):
+        if len(found[1]) > deepest:
+            deepest = len(found[1])
+            keys.append(found[2])
+    return ".".join(keys)
 
 
 def _underscored(argument: str, parser: Any) -> str:

@@ -41,12 +41,12 @@ def write_run_report(
     cond = conditions_like(flow, real, n)
     found = measure_calls(flow, calls, metrics_for(data), real, other_real=other, n=n, seed=recipe.seed, cond=cond)
     train = some(data, "train", 4000).x1
-    page = Page(f"Run {recipe.name}", f"{type(flow.network).__name__} on {type(data).__name__}, in {folder}.")
+    page = Page(f"Run {folder.resolve().name}", f"{type(flow.network).__name__} on {type(data).__name__}, in {folder}.")
     for log in sorted(folder.rglob("log.jsonl")):  # every stage that trains has one, and counts its own steps
         stage = log.parent.relative_to(folder).parts
         title = f"Training: {stage[0]}" if stage else "Training"
         add(page, title, training_items(read_log(log), sorted(log.parent.glob("samples/step-*.png"))))
-    add(page, "Samples and distances by network calls", quality_items({recipe.name: found}))
+    add(page, "Samples and distances by network calls", quality_items({folder.resolve().name: found}))
     few = {name: value[:40] for name, value in cond.items()}
     add(page, "Trajectories", trajectory_items(flow, real.x1, seed=recipe.seed, **few))
     add(page, "Is it copying?", nearest_items(found[-1].samples, train))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from advect.cli.progress import Progress
 from advect.cli.recipes import add_recipe, as_yaml, build_recipe, recipe_file
 from advect.cli.run_report import write_run_report
 from advect.data import describe
+from advect.errors import InputError
 from advect.files import write_atomically
 from advect.training import Monitor, Recipe, run_recipe, validate
 from advect.training.prepare import prepare
+from advect.training.recipe import refuse_other_run
 from advect.training.stages import Stage, Train
 
 
@@ -52,8 +55,12 @@ def run(arguments: Sequence[str]) -> int:
     if main:
         write_atomically(folder / "recipe.yaml", resolved)
         if not given.quiet:
-            write_run_report(flow, recipe, folder, resolved)
-            print(f"flow: {folder / 'flow'}\nreport: {folder / 'report.html'}")
+            print(f"flow: {folder / 'flow'}")
+            try:
+                write_run_report(flow, recipe, folder, resolved)
+                print(f"report: {folder / 'report.html'}")
+            except InputError as error:  # too few data to measure with: the training is done all the same
+                warnings.warn(f"the flow is trained, and there is no report: {error}", stacklevel=1)
             print(f"next: advect sample {folder} -n 64", file=sys.stderr)
     return 0
 
@@ -92,10 +99,21 @@ def plan(recipe: Recipe, folder: Path, resolved: str) -> str:
         "",
         "work:",
         *(f"  {number}-{stage.name}: {_work(stage, recipe)}" for number, stage in enumerate(recipe.stages, 1)),
-        f"  folder: {folder}{' (holds a run: it would be continued)' if (folder / 'checkpoints').is_dir() else ''}",
+        f"  folder: {folder}{_old_run(recipe, folder)}",
         "nothing was written",
     ]
     return "\n".join(lines)
+
+
+def _old_run(recipe: Recipe, folder: Path) -> str:
+    """What would become of a run that lies in the folder already."""
+    if not (folder / "recipe.json").exists():
+        return ""
+    try:
+        refuse_other_run(recipe, folder)
+    except InputError as error:
+        return f" (would be refused: {error})"
+    return " (holds a run: it would be continued)"
 
 
 def _work(stage: Stage, recipe: Recipe) -> str:

@@ -205,9 +205,9 @@ def _classes(
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or (names is not None and high >= len(names)):
         row = int((labels == (low if low < 0 else high)).nonzero()[0])
-        top = high if names is None else len(names) - 1
+        top = "" if names is None else f" to {len(names) - 1}"
         raise InputError(
-            f"{origin}: the label of row {row} is {low if low < 0 else high}, but classes are numbered 0 to {top}: "
+            f"{origin}: the label of row {row} is {low if low < 0 else high}, but classes are numbered from 0{top}: "
             "number the classes from 0 without gaps"
         )
     names = tuple(str(i) for i in range(high + 1)) if names is None else names

@@ -79,6 +79,7 @@ def loss_plot(steps: Sequence[int], loss: Sequence[float]) -> Any:
     drawn, (axis,) = figure(5.2, 3.4)
     axis.plot(steps, loss, color=COLOURS[0], lw=1.4, marker=_mark(steps), ms=3)
     axis.set(xlabel="step", ylabel="loss", yscale="log")
+    _plain_ticks(axis.yaxis)
     return drawn
 
 
@@ -92,6 +93,7 @@ def time_bin_plot(steps: Sequence[int], bins: Sequence[Sequence[float | None]]) 
         label = f"{i / count:.1f} to {(i + 1) / count:.1f}"
         axis.plot(steps, values[:, i], color=shade, lw=1.2, marker=_mark(steps), ms=3, label=label)
     axis.set(xlabel="step", ylabel="loss", yscale="log")
+    _plain_ticks(axis.yaxis)
     drawn.legend(title="t", fontsize=8, loc="outside right upper")
     return drawn
 
@@ -147,6 +149,7 @@ def _scale(axis: Any, dots: Sequence[Dot], share: bool) -> None:
     else:
         widths = sorted((d.high - d.low) / 2 for d in dots)
         axis.set_yscale("symlog", linthresh=max(widths[len(widths) // 2], 1e-12))
+        axis.yaxis.set_major_formatter(require("matplotlib.ticker", "report", "plotting").FormatStrFormatter("%g"))
 
 
 def _plain_ticks(axis: Any) -> None:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from advect.codecs import Codec
 from advect.data.base import Data
@@ -80,6 +81,24 @@ def validate(recipe: Recipe) -> None:
         count_shards(job.settings, find_processes(job.settings.device).count)
 
 
+def _config(recipe: Recipe) -> dict[str, Any]:
+    """What a run of this recipe is, as its folder keeps it: one stage says it all by itself."""
+    only = recipe.stages[0] if len(recipe.stages) == 1 else None
+    if isinstance(only, Train):
+        return json.loads(json.dumps(prepare(**only.arguments(recipe))[1]))
+    return json.loads(json.dumps({name: describe(value) for name, value in vars(recipe).items()}))
+
+
+def refuse_other_run(recipe: Recipe, folder: Path) -> None:
+    """Refuse a folder that holds the run of another recipe.
+
+    Raises:
+        InputError: With every value that differs.
+    """
+    if (folder / "recipe.json").exists():
+        refuse_changes(read_json(folder / "recipe.json"), _config(recipe), folder)
+
+
 def run_recipe(
     recipe: Recipe,
     folder: str | os.PathLike[str] | None = None,
@@ -108,11 +127,9 @@ def run_recipe(
         validate(recipe)
     main = find_processes(recipe.train.device).main
     if whole is not None and several:
-        config = json.loads(json.dumps({name: describe(value) for name, value in vars(recipe).items()}))
-        if (whole / "recipe.json").exists():
-            refuse_changes(read_json(whole / "recipe.json"), config, whole)
+        refuse_other_run(recipe, whole)
         if main:
-            write_json(whole / "recipe.json", config)
+            write_json(whole / "recipe.json", _config(recipe))
     for number, stage in enumerate(recipe.stages, 1):
         if several:
             workspace.stage = f"{number}-{stage.name}"
