@@ -35,6 +35,7 @@ def test_what_is_found_for_a_shipped_flow_is_kept_beside_a_copy_of_it(cli, tmp_p
     code, out, _ = cli("calibrate", "emoji", *fit)
     assert code == 0
     assert "written to runs/emoji-flow/fitted/bellman" in out
+    assert "emoji stays as it ships: name runs/emoji-flow to use what was found" in out
     assert cli("calibrate", "emoji", *fit, "--name", "second")[0] == 0
     assert set(open_flow("runs/emoji-flow").fitted) == {"bellman", "second"}
     assert {path: path.stat().st_mtime_ns for path in ASSETS.rglob("*")} == before

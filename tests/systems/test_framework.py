@@ -120,6 +120,7 @@ def test_claims_of_one_line_judge_what_they_say():
     claim = compared("gain", "error", "ours", "theirs", low=2.0, paper=31.0, cause="too small")
     assert claim == Claim("gain", "error", "lower", Rule("improvement", low=2.0), 31.0, "ours", "theirs", "too small")
     assert compared("free", "error", "ours", "theirs").rule is None
+    assert bounded("free", "error").rule is None
     assert compared("control", "error", "ours", "theirs", high=1.0).rule == Rule("improvement", high=1.0)
     assert bounded("order", "log2 of a ratio", low=1.93, high=2.1, better="higher").rule == Rule("ours", 1.93, 2.1)
 

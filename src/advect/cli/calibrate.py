@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from advect.cli.evaluate import data_of
-from advect.cli.flows import Sampling, conditions_for, make_own, open_for, open_own
+from advect.cli.flows import Sampling, conditions_for, flow_folder, make_own, open_for, open_own
 from advect.cli.parsing import instantiate, new_parser, parse
 from advect.cli.run_report import some
 from advect.data import Data
@@ -84,6 +84,8 @@ def run(arguments: Sequence[str]) -> int:
         folder = make_own(given.flow)
         save_fitted(folder, name, part)
         print(f"written to {folder / 'fitted' / name}{_use(part, name)}")
+        if folder != flow_folder(given.flow):
+            print(f"{given.flow} stays as it ships: name {folder} to use what was found")
     if given.out is not None:
         write_json(Path(given.out), config_of(part))
         print(f"written to {given.out}")

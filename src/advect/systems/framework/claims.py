@@ -57,9 +57,10 @@ def bounded(
         ours: What "ours" is, in words.
         baseline: What stands beside it, in words.
         low: The smallest figure that passes.
-        high: The largest figure that passes.
+        high: The largest figure that passes. With neither, the figures are shown and nothing is judged.
         better: Whether lower or higher is better.
         paper: The published figure, with where it stands.
         cause: Why it does not hold, where it is known that it does not.
     """
-    return Claim(name, metric, better, Rule("ours", low, high), paper, ours, baseline, cause)
+    rule = None if low is None and high is None else Rule("ours", low, high)
+    return Claim(name, metric, better, rule, paper, ours, baseline, cause)
