@@ -1,5 +1,7 @@
 """What a step leaves for the log: means over steps, spread of what is per sample, and all of it in a checkpoint."""
 
+import math
+
 import pytest
 import torch
 
@@ -51,3 +53,19 @@ def test_reading_in_between_and_going_on_from_a_checkpoint_change_nothing():
     assert summary(fed(halfway, steps[3:]).tensors()) == whole
     halfway.clear()
     assert summary(fed(halfway, steps).tensors()) == whole
+
+
+def test_equal_weights_have_no_negative_variance():
+    generator = torch.Generator().manual_seed(0)
+    for weight in torch.rand(100, generator=generator):
+        steps = [[Outcome(weight, weight.expand(8), None, {"weight": weight.expand(8)}) for _ in range(3)]] * 7
+        row = summary(fed(Meter(10, 4, CPU), steps).tensors())
+        assert 0 <= row["weight_variance"] < 1e-12
+        assert 1 - 1e-12 < row["weight_ess"] <= 1
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_weight_that_is_no_number_is_seen_in_the_log(bad):
+    weight = torch.tensor([1.0, bad])
+    row = summary(fed(Meter(10, 4, CPU), [[Outcome(weight.sum(), weight, None, {"weight": weight})]]).tensors())
+    assert not any(math.isfinite(row[name]) for name in ("weight_mean", "weight_variance", "weight_ess"))

@@ -120,5 +120,6 @@ def summary(held: dict[str, Tensor]) -> dict[str, Any]:
 
 def _spread(name: str, mean: float, square: float) -> dict[str, float]:
     """Mean and variance of what was logged per sample; of weights also the effective share (sum w)^2 / (n sum w^2)."""
+    square = max(square, mean**2)  # of equal numbers it may fall below by a rounding
     out = {f"{name}_mean": mean, f"{name}_variance": square - mean**2}
     return out | {f"{name}_ess": mean**2 / square if square else math.nan} if name == "weight" else out
