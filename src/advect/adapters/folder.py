@@ -46,6 +46,8 @@ def from_pretrained(folder: str | os.PathLike[str], *, dtype: torch.dtype | None
         raise InputError(
             f"{folder} has no model_index.json: give the folder of a diffusers pipeline; none is downloaded"
         )
+    if dtype is not None and not isinstance(dtype, torch.dtype):
+        raise InputError(f"dtype is {dtype!r}: give a type of torch, such as torch.bfloat16")
     inspect.signature(from_pipeline).bind(None, **options)
     name = _checked(folder, {key: options[key] for key in Wish.__dataclass_fields__ if key in options})
     diffusers = require("diffusers", "diffusers", "a diffusers pipeline")
@@ -78,12 +80,16 @@ def _checked(folder: Path, wish: dict[str, Any]) -> str:
             raise InputError(
                 f"{index} takes its {part} from {library}: only parts of diffusers and transformers are run"
             )
-    refuse_missing(name, {part for part, value in described.items() if isinstance(value, list) and any(value)})
+    named = {part for part, value in described.items() if isinstance(value, list) and any(value)}
+    refuse_missing(name, named)
     parts = [folder / part / "config.json" for part in ("transformer", "vae")]
     for path in parts:
         if not path.is_file():
             raise InputError(f"{path} is missing: the folder of a {name} has it")
     plan(name, described, read_json(parts[0]), read_json(parts[1]), Wish(**wish))
+    for part in sorted(named):
+        if not (folder / part).is_dir():
+            raise InputError(f"{folder / part} is missing, and {index.name} names it: copy the whole folder again")
     return name
 
 
@@ -93,12 +99,24 @@ def _stored_types(folder: Path) -> dict[str, torch.dtype]:
     for path in sorted(folder.glob("*/*.safetensors")):
         if "." in path.stem or not (path.parent / "config.json").is_file():
             continue
-        with path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        header = _header(path)
         kinds = [value["dtype"] for key, value in header.items() if key != "__metadata__" and value["dtype"] in FLOATS]
         if kinds:
             out.setdefault(path.parent.name, FLOATS[kinds[0]])
     return {"default": torch.float32} | out
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """What a safetensors file says of its tensors, without them."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        try:
+            return json.loads(file.read(min(length, path.stat().st_size)))
+        except ValueError as error:  # no JSON, or no text at all
+            raise InputError(
+                f"{path} is no whole safetensors file ({error}): download it again; a few lines of text in its place "
+                "are a pointer that `git lfs pull` replaces"
+            ) from error
 
 
 @contextlib.contextmanager
