@@ -71,7 +71,7 @@ class Sampler(Part):
                 raise InputError(
                     f"{class_path(type(part))} was fitted on a flow whose weights have the hash "
                     f"{str(part.fitted_on)[:12]}, and those of this flow have {own[:12]}: fit it again on this flow "
-                    "with advect calibrate"
+                    "with advect calibrate (weights that are opened in another type count as others)"
                 )
         grid = self.grid
         if isinstance(grid, BellmanGrid) and grid.fitted and grid.fitted_under != guidance_text(self.guidance):
