@@ -107,7 +107,9 @@ class Flow(FlowBase):
         sampler = self.sampler.but(solver=solver, grid=own, source=source, guidance=rules, steps=steps)
         nodes = sampler.grid if grid is None or isinstance(grid, Grid) else grid
         self.check(sampler)
-        self._warn_of_other_grid(sampler.solver, nodes)
+        if nodes is not self.sampler.grid or sampler.solver != self.sampler.solver:
+            # its own sampler is no mistake: advect tune has measured what it put there
+            self._warn_of_other_grid(sampler.solver, nodes)
         given = self.told(n, cond)
         if self.conditions.items and not cond and any(rule.against == "null" for rule in sampler.guidance):
             warnings.warn(

@@ -135,7 +135,7 @@ def tune(
         for leader in leaders:
             guided = _steps_within(flow, replace(leader.sampler, guidance=(rule,)), nfe)
             if guided is not None:
-                tried(f"{leader.name}, then CFG {rule.scale:g} in {guided.grid.steps} steps", guided)
+                tried(f"{leader.name}, then CFG {rule.scale:g} in {_steps(guided.grid.steps)}", guided)
     if not seen:
         raise InputError(f"no sampler of this flow costs at most {nfe} evaluations: raise --nfe, or drop its guidance")
     leader = best(1)[0]
@@ -165,7 +165,7 @@ def _solvers_and_grids(flow: Flow, plain: Sampler, nfe: int, search: Batch, seed
     for solver in solvers:
         sampler = _steps_within(flow, replace(plain, solver=solver, grid=TimeGrid(nfe)), nfe)
         if sampler is not None:
-            yield f"{_name(solver)}, {sampler.grid.steps} equal steps", sampler
+            yield f"{_name(solver)}, {_steps(sampler.grid.steps, 'equal ')}", sampler
     if plain.grid.steps == 1 and nfe == 1:
         return
     for solver in solvers:
@@ -181,6 +181,10 @@ def _solvers_and_grids(flow: Flow, plain: Sampler, nfe: int, search: Batch, seed
             sampler = _steps_within(flow, replace(plain, solver=solver, grid=grid), nfe)
             if sampler is not None and sampler.grid.steps > 1:
                 yield f"{_name(solver)}, Bellman grid of {sampler.grid.steps} steps", sampler
+
+
+def _steps(count: int, kind: str = "") -> str:
+    return f"{count} {kind}step{'s' * (count != 1)}"
 
 
 def _sources(flow: Flow, training: Batch | None, seed: int) -> Iterator[tuple[str, Any]]:

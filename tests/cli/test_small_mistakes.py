@@ -11,7 +11,9 @@ import torch
 
 import advect
 from advect.guidance import CFG
-from advect.solvers import Heun
+from advect.sampler import Sampler
+from advect.solvers import AB2, Heun
+from advect.times import TimeGrid
 
 
 def test_data_too_few_to_measure_with_are_trained_on_all_the_same(cli):
@@ -51,6 +53,8 @@ def test_a_dry_run_says_whether_the_folder_would_be_continued(cli, recipe, stage
             "guidance.rule.scale is x, and",
         ),
         (("--guidance", "Interval"), "guidance.rule is missing: give --guidance.rule"),
+        (("--guid", "CFG"), "there is no option --guid: did you mean --guidance?"),
+        (("--s", "3"), "there is no option --s: did you mean --solver or --steps or --source or --seed?"),
     ],
 )
 def test_the_key_of_an_option_is_named_once(cli, tiny_run, options, sentence):
@@ -99,3 +103,17 @@ def test_the_folder_of_a_run_names_its_flow(tiny_run, tmp_path):
 def test_a_class_below_zero_is_named():
     with pytest.raises(advect.InputError, match=r"the label of row 0 is -1, but classes are numbered from 0: number"):
         advect.train(advect.networks.MLP, (torch.zeros(4, 2), -torch.ones(4).long()), steps=1)
+
+
+def test_a_sampler_that_was_put_in_a_straightened_flow_is_no_mistake(flow):
+    """`advect tune` measures it; the same solver and grid named at a call are warned of."""
+    only = flow.but(transport=advect.Transport(only_grid=(0.0, 0.3, 1.0)), sampler=Sampler(AB2(), TimeGrid(3)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        x = only.sample(2, seed=0)
+    other = only.but(sampler=Sampler(Heun(), TimeGrid(3)))
+    for named in ({"solver": AB2()}, {"solver": AB2(), "grid": TimeGrid(3)}, {"solver": AB2(), "grid": 3}):
+        with pytest.warns(UserWarning, match="trained for Euler on the grid 0, 0.3, 1 alone"):
+            torch.testing.assert_close(other.sample(2, seed=0, **named), x, rtol=0, atol=0)
+    with pytest.warns(UserWarning, match="trained for Euler on the grid 0, 0.3, 1 alone"):
+        only.sample(2, seed=0, steps=4)

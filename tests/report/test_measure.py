@@ -12,6 +12,7 @@ from advect.metrics import EnergyDistance
 from advect.report import (
     Page,
     add,
+    cloud_plot,
     measure,
     measure_calls,
     nearest_items,
@@ -77,3 +78,15 @@ def test_the_sections_of_a_run_are_filled(tmp_path):
         assert expected in text
     assert "Nothing" not in text
     assert training_items([]) == ['<p class="note">no log was kept</p>']
+
+
+def test_points_in_the_plane_are_drawn_side_by_side_on_the_same_axes(monkeypatch):
+    """All samples of one flow in one figure, not forty of each number of calls on axes of its own."""
+    drawn = []
+    monkeypatch.setattr("advect.report.sections.cloud_plot", lambda clouds: drawn.append(clouds) or cloud_plot(clouds))
+    real = Batch(0.5 * torch.randn(64, 2))
+    found = measure_calls(Flow(shrink, shape=(2,)), [2, 4], [EnergyDistance()], real, n=60)
+    quality_items({"a": found})
+    assert [{name: len(cloud) for name, cloud in clouds.items()} for clouds in drawn] == [
+        {"2 network calls": 60, "4 network calls": 60}
+    ]

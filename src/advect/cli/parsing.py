@@ -64,6 +64,9 @@ def sentence(message: str, known: Iterable[str] = ()) -> str:
             return f"{match[1]!r} is one argument too many: an option begins with --"
         name = match[1].lstrip("-").partition("=")[0]
         return f"there is no option --{name}{_near_option(name, known)}"
+    if match := re.search(r"ambiguous option: (\S+) could match (.*)", message):
+        options = dict.fromkeys(re.sub(r"(\.help|\+)$", "", option) for option in match[2].split(", "))
+        return f"there is no option {match[1]}: did you mean {' or '.join(options)}?"
     if "Problems parsing config" in message:
         place = re.search(r"line \d+, column \d+", message)
         return f"the recipe is not valid YAML{' (' + place[0] + ')' if place else ''}: mend it there"

@@ -74,7 +74,8 @@ def run(arguments: Sequence[str]) -> int:
                 "seconds": round(seconds, 3),
             },
         )
-        print(f"{given.count} samples in {seconds:.1f} s, {calls_text(counts.calls, ' each')}: {out}")
+        samples = f"{given.count} sample{'s' * (given.count != 1)}"
+        print(f"{samples} in {seconds:.1f} s, {calls_text(counts.calls, ' each')}: {out}")
     return 0
 
 

@@ -67,7 +67,10 @@ def quality_items(series: Mapping[str, Sequence[Quality]], shown: int = 40) -> l
     items: list[Html] = []
     for name, found in series.items():
         items.append(heading(name))
-        items.append(columns(*(show(q.samples[:shown], _calls(q), 10 if shown > 30 else 5) for q in found)))
+        if all(q.samples.ndim == 2 and q.samples.shape[1] == 2 for q in found):  # on the same axes, to be compared
+            items.append(plot(cloud_plot({_calls(q): q.samples for q in found}), raster=True))
+        else:
+            items.append(columns(*(show(q.samples[:shown], _calls(q), 10 if shown > 30 else 5) for q in found)))
     names = list(dict.fromkeys(metric for found in series.values() for q in found for metric in q.estimates))
     for metric in names:
         first = next(q.estimates[metric] for found in series.values() for q in found if metric in q.estimates)
