@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import advect
 from advect.guidance import CFG
@@ -53,11 +54,12 @@ def test_a_dry_run_says_whether_the_folder_would_be_continued(cli, recipe, stage
             "guidance.rule.scale is x, and",
         ),
         (("--guidance", "Interval"), "guidance.rule is missing: give --guidance.rule"),
+        (("--source", "PrunedSource"), "prunes nothing before its axes are found: run advect calibrate FLOW --fit Fit"),
         (("--guid", "CFG"), "there is no option --guid: did you mean --guidance?"),
         (("--s", "3"), "there is no option --s: did you mean --solver or --steps or --source or --seed?"),
     ],
 )
-def test_the_key_of_an_option_is_named_once(cli, tiny_run, options, sentence):
+def test_the_mend_of_an_option_is_named(cli, tiny_run, options, sentence):
     assert sentence in cli.refusal("sample", tiny_run, "-n", "2", *options)
     assert "generated" not in os.listdir(tiny_run)
 
@@ -117,3 +119,16 @@ def test_a_sampler_that_was_put_in_a_straightened_flow_is_no_mistake(flow):
             torch.testing.assert_close(other.sample(2, seed=0, **named), x, rtol=0, atol=0)
     with pytest.warns(UserWarning, match="trained for Euler on the grid 0, 0.3, 1 alone"):
         only.sample(2, seed=0, steps=4)
+
+
+def test_pictures_of_16_bits_and_masks_of_grades_are_refused(cli):
+    Image.fromarray(np.full((32, 32), 1000, np.uint16)).save("deep.png")
+    Image.fromarray(np.zeros((32, 32), np.uint8)).save("a.png")
+    np.save("grades.npy", np.linspace(0, 1, 1024).reshape(32, 32))
+    np.save("whole.npy", np.eye(32, dtype=np.uint8) * 255)
+    quick = ("--method.steps", "1", "--cond.label", "0", "-o", "out")
+    said = cli.refusal("restore", "emoji", "deep.png", "--mask", "whole.npy", *quick)
+    assert "deep.png has pixels of mode I;16, not 8 bits a channel" in said
+    said = cli.refusal("restore", "emoji", "a.png", "--mask", "grades.npy", *quick)
+    assert "the mask grades.npy holds numbers that are no yes or no: save booleans" in said
+    assert cli("restore", "emoji", "a.png", "--mask", "whole.npy", *quick)[0] == 0

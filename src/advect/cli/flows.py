@@ -17,7 +17,7 @@ from advect.errors import InputError
 from advect.flow import Flow
 from advect.guidance import Guidance
 from advect.solvers import Solver
-from advect.sources import Source
+from advect.sources import PrunedSource, Source
 from advect.times import Grid
 from advect.training import find_flow
 from advect.training.checkpoints import save_flow
@@ -146,6 +146,11 @@ class Sampling:
 
     def sampler_part(self, flow: Flow) -> dict[str, Any]:
         """What differs from the flow's own sampler, for :meth:`Sampler.but`."""
+        if isinstance(self.source, PrunedSource) and not len(self.source.rejected):
+            raise InputError(
+                "source is PrunedSource, which prunes nothing before its axes are found: run advect calibrate FLOW "
+                "--fit FitPrunedSource, and sample with --fitted pruned"
+            )
         rules = tuple(self.guidance) if isinstance(self.guidance, list) else self.guidance
         given = {
             "solver": self.solver,

@@ -191,7 +191,8 @@ def _files(images: list[str]) -> list[Path]:
 
 def _read(path: Path, channels: int) -> Tensor:
     with path.open("rb") as file:
-        if channels == 1 and look(str(path), file)[2] not in (*GREY_MODES, "LA"):
+        mode = look(str(path), file)[2]  # refuses more than 8 bits a channel, which would be cut off at white
+        if channels == 1 and mode not in (*GREY_MODES, "LA"):
             raise InputError(f"{path}: the picture has colours, and the prior was trained on grey ones: make it grey")
         file.seek(0)
         return decode(str(path), file, channels, None, "crop").float()[None] / 127.5 - 1

@@ -158,6 +158,8 @@ def _read_mask(path: Path) -> Tensor:
             raise InputError(f"{path} is no .npy file of booleans ({error}): save the mask with numpy.save") from error
         if array.ndim != 2:
             raise InputError(f"the mask {path} has shape {array.shape}: give booleans (height, width)")
+        if array.dtype != bool and len(np.unique(array)) > 2:
+            raise InputError(f"the mask {path} holds numbers that are no yes or no: save booleans, like values > 0.5")
         return torch.from_numpy(array.astype(bool))
     image = require("PIL.Image", "images", "reading a mask")
     try:
