@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 
 import numpy as np
@@ -132,3 +133,19 @@ def test_pictures_of_16_bits_and_masks_of_grades_are_refused(cli):
     said = cli.refusal("restore", "emoji", "a.png", "--mask", "grades.npy", *quick)
     assert "the mask grades.npy holds numbers that are no yes or no: save booleans" in said
     assert cli("restore", "emoji", "a.png", "--mask", "whole.npy", *quick)[0] == 0
+
+
+def test_the_recipes_that_ship_are_named_in_the_help_and_a_folder_is_no_recipe(cli, capsys):
+    with pytest.raises(SystemExit):
+        cli("train", "--help")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Recipes that ship: boss-full, boss, clothing, digits, emoji," in said
+    os.mkdir("photos")
+    assert "with pictures in it, say advect train images --data.path photos" in cli.refusal("train", "photos")
+
+
+def test_a_wholly_different_run_is_refused_in_one_readable_sentence(cli, tiny_run):
+    said = cli.refusal("train", "clothing", "--folder", tiny_run)
+    assert "holds a run with other values of" in said
+    assert said.count("->") == 8
+    assert re.search(r" and \d+ more: give the old ones to resume, or another folder", said)

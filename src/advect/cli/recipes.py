@@ -18,6 +18,11 @@ from advect.transport import Transport
 FOLDER = Path(__file__).parents[1] / "recipes"
 
 
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that come with advect, by name."""
+    return {file.stem: file for file in sorted(FOLDER.glob("*.yaml"))}
+
+
 def recipe_file(name: str) -> Path:
     """The file of a recipe: a path, or the name of a built-in recipe.
 
@@ -27,10 +32,12 @@ def recipe_file(name: str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    built_in = {file.stem: file for file in sorted(FOLDER.glob("*.yaml"))}
+    built_in = shipped_recipes()
     stem = path.stem if path.suffix in (".yaml", ".yml") else name
     if stem in built_in and path.parent in (Path(), Path("recipes")):
         return built_in[stem]
+    if path.is_dir():
+        raise InputError(f"{name} is a folder: with pictures in it, say advect train images --data.path {name}")
     near = difflib.get_close_matches(stem, built_in, 1)
     hint = f"did you mean {near[0]}?" if near else f"the built-in ones are {', '.join(built_in)}"
     raise InputError(f"there is no recipe {name}: {hint}")

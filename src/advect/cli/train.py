@@ -11,7 +11,7 @@ from typing import Any
 
 from advect.cli.parsing import new_parser, parse
 from advect.cli.progress import Progress
-from advect.cli.recipes import add_recipe, as_yaml, build_recipe, recipe_file
+from advect.cli.recipes import add_recipe, as_yaml, build_recipe, recipe_file, shipped_recipes
 from advect.cli.run_report import write_run_report
 from advect.data import describe
 from advect.errors import InputError
@@ -27,7 +27,8 @@ def make_parser() -> Any:
     parser = new_parser(
         "train",
         "Train or distil from a recipe: advect train RECIPE [--folder runs/x] [--data.path photos/] "
-        "[--train.steps 2000] ... Run it again and it resumes.",
+        "[--train.steps 2000] ... Run it again and it resumes. Recipes that ship: "
+        f"{', '.join(shipped_recipes())}; or a YAML file.",
     )
     add_recipe(parser)
     parser.add_argument("--folder", default=None, help="folder of the run; runs/NAME if not given")

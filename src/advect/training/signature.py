@@ -19,6 +19,10 @@ FREE = frozenset(
 """Where and how fast a run goes, and what it keeps: a resume may change these."""
 
 
+SHOWN = 8
+"""Keys that a refusal names at most."""
+
+
 def describe(value: Any) -> Any:
     """The config of a part; of anything else, what can be said about it without keeping it."""
     if isinstance(value, nn.Module) and not isinstance(value, Part):
@@ -43,7 +47,7 @@ def refuse_changes(before: dict[str, Any], now: dict[str, Any], folder: Any) -> 
     More steps are the same run where the rate does not depend on their number (schedule "constant").
 
     Raises:
-        InputError: With every key that differs, its value in the folder and the one given.
+        InputError: With the keys that differ, the first eight at most, their values in the folder and those given.
     """
     old, new = _flat(before), _flat(now)
     free = FREE | ({"settings.steps"} if new.get("settings.schedule") == "constant" else frozenset())
@@ -51,7 +55,11 @@ def refuse_changes(before: dict[str, Any], now: dict[str, Any], folder: Any) -> 
         key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key) and not _is_free(key, free)
     ]
     if differing:
-        changes = ", ".join(f"{key} ({old.get(key, 'absent')} -> {new.get(key, 'absent')})" for key in differing)
+        changes = ", ".join(
+            f"{key} ({old.get(key, 'absent')} -> {new.get(key, 'absent')})" for key in differing[:SHOWN]
+        )
+        if len(differing) > SHOWN:  # a wholly different run: who reads fifty values
+            changes += f" and {len(differing) - SHOWN} more"
         raise InputError(
             f"{folder} holds a run with other values of {changes}: give the old ones to resume, or another folder"
         )
