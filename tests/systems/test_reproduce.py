@@ -10,7 +10,7 @@ from advect import systems
 
 KEYS = {
     "name", "metric", "better", "paper", "baseline", "ours", "ratio", "spread", "seeds", "holds", "scale", "seconds",
-    "calls", "command", "machine", "versions",
+    "processor_seconds", "calls", "command", "machine", "versions",
 }  # fmt: skip
 
 

@@ -48,7 +48,7 @@ def write_page(result: dict[str, Any], folder: Path, scale: str) -> None:
     page.section("Figures", *(picture((folder / name).read_bytes(), name) for name in result["plots"]))
     for content in result["tables"]:
         page.section(content["title"], table(content["columns"], content["rows"]))
-    about = {name: first[name] for name in ("scale", "seconds", "machine", "versions")}
+    about = {name: first[name] for name in ("scale", "seconds", "processor_seconds", "machine", "versions")}
     page.section(
         "How to repeat it", code(first["command"]), code(json.dumps({**about, "seats": result["seats"]}, indent=2))
     )

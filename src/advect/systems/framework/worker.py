@@ -33,8 +33,9 @@ def main(arguments: list[str]) -> int:
             write_json(order["out"], {"error": str(error)})
             return 2
     seconds = time.perf_counter() - start
-    say(f"done in {seconds:.0f} s ({time.process_time():.0f} s of processor time)")
-    write_json(order["out"], {"seconds": seconds, "outcome": outcome.to_json()})
+    busy = time.process_time()
+    say(f"done in {seconds:.0f} s ({busy:.0f} s of processor time)")
+    write_json(order["out"], {"seconds": seconds, "processor_seconds": busy, "outcome": outcome.to_json()})
     return 0
 
 
