@@ -82,8 +82,8 @@ def whole(result: dict[str, Any], page: Path) -> str:
     busy = f" ({first['processor_seconds']:.0f} s of processor time)" if "processor_seconds" in first else ""
     lines = [
         f"`{first['command']}` on {first['machine']}, {first['seeds']} seeds, {first['seconds']:.0f} s a seed{busy}. "
-        "Figures are means over the seeds, the spread is the standard deviation of ours/baseline (of ours where there is "
-        "no baseline), and a claim holds if its rule is satisfied in every seed.",
+        "Figures are means over the seeds, the spread is the standard deviation of ours/baseline (of ours where there "
+        "is no baseline), and a claim holds if its rule is satisfied in every seed.",
         "",
         "| claim | metric | paper | baseline | ours | ours/baseline | spread | rule | holds |",
         "|---|---|---|---|---|---|---|---|---|",
