@@ -10,6 +10,24 @@ class InputError(ValueError):
     """A value, file or recipe key that cannot be used; the command line prints it and exits with code 2."""
 
 
+def expect(name: str, value: object, kind: type, like: str) -> None:
+    """Refuse what stands in the place of a part: its name, its class, a number.
+
+    Args:
+        name: The argument.
+        value: What was given.
+        kind: What belongs there.
+        like: An example of it.
+
+    Raises:
+        InputError: If `value` is none.
+    """
+    if not isinstance(value, kind):
+        said = f"the class {value.__name__}" if isinstance(value, type) else f"{value!r:.80}"
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise InputError(f"{name} is {said}: give {article} {kind.__name__}, like {like}")
+
+
 class MissingExtra(ImportError):
     """An optional library is not installed; the message says which extra brings it."""
 

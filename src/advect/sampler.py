@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from numbers import Integral
 
-from advect.errors import InputError
+from advect.errors import InputError, expect
 from advect.fields import Kind
 from advect.guidance import Guidance
 from advect.interpolants import ChainProcess, Interpolant
@@ -109,9 +109,7 @@ def _refuse_other_kind(seat: str, value: object) -> None:
         "guidance": (Guidance, "CFG(2.0)"),
     }[seat]
     for part in value if isinstance(value, (tuple, list)) and seat == "guidance" else (value,):
-        if not isinstance(part, kind):
-            said = f"the class {part.__name__}" if isinstance(part, type) else repr(part)
-            raise InputError(f"{seat} is {said}: give a {kind.__name__}, like {like}")
+        expect(seat, part, kind, like)
 
 
 def guidance_text(rules: tuple[Guidance, ...]) -> str | None:

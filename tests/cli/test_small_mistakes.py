@@ -12,7 +12,9 @@ import torch
 from PIL import Image
 
 import advect
+from advect.couplings import MinibatchOT
 from advect.guidance import CFG
+from advect.objectives import FlowMatching
 from advect.sampler import Sampler
 from advect.solvers import AB2, Heun
 from advect.times import TimeGrid
@@ -149,3 +151,19 @@ def test_a_wholly_different_run_is_refused_in_one_readable_sentence(cli, tiny_ru
     assert "holds a run with other values of" in said
     assert said.count("->") == 8
     assert re.search(r" and \d+ more: give the old ones to resume, or another folder", said)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"objective": "MeanFlow"}, r"objective is 'MeanFlow': give an Objective, like FlowMatching\(\)"),
+        ({"objective": FlowMatching}, r"objective is the class FlowMatching: give an Objective"),
+        ({"transport": MinibatchOT()}, r"transport is MinibatchOT\(.*: give a Transport, like Transport\(coupling="),
+        ({"codec": "Standardize"}, r"codec is 'Standardize': give a Codec, like Standardize\(\)"),
+        ({"sampler": Heun()}, r"sampler is Heun\(\): give a Sampler, like Sampler\(Heun\(\), "),
+        ({"settings": {"steps": 3}}, r"settings is \{'steps': 3\}: give a TrainSettings, like TrainSettings\(steps"),
+    ],
+)
+def test_a_part_of_a_training_is_told_what_belongs_there(given, sentence):
+    with pytest.raises(advect.InputError, match=sentence):
+        advect.train(advect.networks.MLP, torch.zeros(20, 2), **given)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from advect.codecs import Codec
 from advect.conditions import Conditions
 from advect.data.base import Data
+from advect.errors import expect
 from advect.flow import Flow
 from advect.networks import NetSpec
 from advect.objectives import Objective
@@ -73,6 +74,8 @@ def train(
     Raises:
         InputError: If an argument does not fit; the sentence names it and the mend. No folder is made then.
     """
+    if settings is not None:
+        expect("settings", settings, TrainSettings, "TrainSettings(steps=2000)")
     job, config = prepare(
         network,
         data,

@@ -16,7 +16,7 @@ from advect.codecs import Codec, Identity
 from advect.conditions import Conditions
 from advect.couplings import Independent, Paired
 from advect.data.base import Data
-from advect.errors import InputError
+from advect.errors import InputError, expect
 from advect.fields import kind_of
 from advect.files import hash_tensors
 from advect.flow import Flow
@@ -64,6 +64,14 @@ def prepare(
     Raises:
         InputError: If something does not fit; the sentence names it and the mend.
     """
+    for name, value, kind, like in (
+        ("objective", objective, Objective, "FlowMatching()"),
+        ("transport", transport, Transport, "Transport(coupling=MinibatchOT())"),
+        ("codec", codec, Codec, "Standardize()"),
+        ("sampler", sampler, Sampler, "Sampler(Heun(), TimeGrid(20))"),
+    ):
+        if value is not None:
+            expect(name, value, kind, like)
     data = as_data(data)
     if data.size("train") == 0:
         raise InputError(f"{type(data).__name__} has no training samples: look at its path and splits")
