@@ -79,7 +79,7 @@ def loss_plot(steps: Sequence[int], loss: Sequence[float]) -> Any:
     drawn, (axis,) = figure(5.2, 3.4)
     axis.plot(steps, loss, color=COLOURS[0], lw=1.4, marker=_mark(steps), ms=3)
     axis.set(xlabel="step", ylabel="loss", yscale="log")
-    _plain_ticks(axis.yaxis)
+    plain_ticks(axis.yaxis)
     return drawn
 
 
@@ -93,7 +93,7 @@ def time_bin_plot(steps: Sequence[int], bins: Sequence[Sequence[float | None]]) 
         label = f"{i / count:.1f} to {(i + 1) / count:.1f}"
         axis.plot(steps, values[:, i], color=shade, lw=1.2, marker=_mark(steps), ms=3, label=label)
     axis.set(xlabel="step", ylabel="loss", yscale="log")
-    _plain_ticks(axis.yaxis)
+    plain_ticks(axis.yaxis)
     drawn.legend(title="t", fontsize=8, loc="outside right upper")
     return drawn
 
@@ -134,7 +134,7 @@ def quality_plot(
         axis.set_xticks(calls, [f"{c:g}" for c in calls])
         axis.minorticks_off()
     else:
-        _plain_ticks(axis.xaxis)
+        plain_ticks(axis.xaxis)
     axis.legend(fontsize=8)
     return drawn
 
@@ -145,16 +145,18 @@ def _scale(axis: Any, dots: Sequence[Dot], share: bool) -> None:
         return
     if min(d.low for d in dots) > 0:
         axis.set_yscale("log")
-        _plain_ticks(axis.yaxis)
+        plain_ticks(axis.yaxis)
     else:
         widths = sorted((d.high - d.low) / 2 for d in dots)
         axis.set_yscale("symlog", linthresh=max(widths[len(widths) // 2], 1e-12))
         axis.yaxis.set_major_formatter(require("matplotlib.ticker", "report", "plotting").FormatStrFormatter("%g"))
 
 
-def _plain_ticks(axis: Any) -> None:
+def plain_ticks(axis: Any) -> None:
+    """Ticks of a logarithmic axis, written plainly: at 1, 2, 5, 10, ... where there is room, else at powers of ten."""
     ticker = require("matplotlib.ticker", "report", "plotting")
-    axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0) if high < 300 * low else (1.0,)))
     axis.set_major_formatter(ticker.FormatStrFormatter("%g"))
     axis.set_minor_formatter(ticker.NullFormatter())
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from advect.errors import require
+from advect.report.figures import plain_ticks
 from advect.systems.framework.outcome import Curves, Outcome, Pictures, Scatter
 
 
@@ -47,8 +48,10 @@ def _curves(seeds: list[Curves]) -> Any:
     axes.set(title=seeds[0].title, xlabel=seeds[0].x, ylabel=seeds[0].y)
     if "x" in seeds[0].log:
         axes.set_xscale("log")
+        plain_ticks(axes.xaxis)
     if "y" in seeds[0].log:
         axes.set_yscale("log")
+        plain_ticks(axes.yaxis)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7, ncols=2 if len(seeds[0].lines) > 6 else 1)
     return figure
