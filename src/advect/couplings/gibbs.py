@@ -103,6 +103,7 @@ class GibbsWeights(ModulePart, Coupling):
         self.clip, self.potentials, self.min_ess = clip, potentials, min_ess
         for name in _BUFFERS:
             self.register_buffer(name, torch.empty(0))
+        self._plain = normalise == "fixed" and clip is None and not potentials
         self._found: float | None = None
 
     @property
@@ -128,15 +129,15 @@ class GibbsWeights(ModulePart, Coupling):
             raise InputError("the batch is ragged (it has rows), but a Gibbs weight belongs to a pair of whole samples")
         if x0.shape != x1.shape:
             raise InputError(f"x0 has shape {tuple(x0.shape)} and x1 {tuple(x1.shape)}: a pair has one of each")
+        offset = self._buffers["offset"]  # as it lies there: every look through the module is felt in a small step
+        assert offset is not None
+        if self._plain and offset.ndim == 0:  # then one operation on the cost
+            return Pairs(log_weight=torch.sub(offset, pair_cost(x0, x1, self.cost), alpha=1 / self._scale(x1)))
         if self.normalise == "fixed" and not self.fitted:
             raise InputError(
                 "GibbsWeights has not found its constant: call fit(x0, x1) with draws of both ends, or train with "
                 "advect.train, which does"
             )
-        plain = self.normalise == "fixed" and self.clip is None and not self.potentials
-        if plain:  # in one operation, as the work of a small network's step is counted in operations
-            cost = pair_cost(x0, x1, self.cost)
-            return Pairs(log_weight=torch.sub(self.offset, cost, alpha=1 / self._scale(x1)))
         log_weight = self._capped(self._raw(x0, x1))
         if self.normalise == "fixed":
             return Pairs(log_weight=log_weight + self.offset)

@@ -47,8 +47,8 @@ def pair_cost(x0: Tensor, x1: Tensor, cost: Cost = "norm") -> Tensor:
     if apart.ndim == 1:
         norm = apart.abs()
     else:
-        half = torch.float32 if apart.dtype in (torch.float16, torch.bfloat16) else None
-        norm = torch.linalg.vector_norm(apart, dim=tuple(range(1, apart.ndim)), dtype=half)
+        dim = 1 if apart.ndim == 2 else tuple(range(1, apart.ndim))
+        norm = torch.linalg.vector_norm(apart, dim=dim, dtype=torch.float32 if apart.dtype.itemsize < 4 else None)
     return norm if cost == "norm" else norm.square()
 
 

@@ -35,7 +35,7 @@ class Loss:
         InputError: If prediction and target differ in shape, which would broadcast silently and wrongly.
     """
 
-    __slots__ = ("_per_sample", "_weighted", "copies", "logs", "prediction", "t", "target", "weight")
+    __slots__ = ("_per_sample", "_terms", "copies", "logs", "prediction", "t", "target", "weight")
 
     def __init__(
         self,
@@ -56,32 +56,34 @@ class Loss:
         self.prediction, self.target, self.weight, self.t, self.copies = prediction, target, weight, t, copies
         self.logs: dict[str, Tensor] = {} if logs is None else dict(logs)
         self._per_sample = per_sample
-        self._weighted: Tensor | None = None
+        self._terms: Tensor | None = None
 
     @property
     def per_sample(self) -> Tensor:
         """Weighted loss per sample, shape (B,)."""
         if self._per_sample is not None:
             return self._per_sample
-        squares = self._squares() if self._weighted is None else self._weighted
-        return squares.reshape(self.copies, squares.shape[0] // self.copies, -1).mean((0, 2))
+        terms = self._squares(self.weight) if self._terms is None else self._terms
+        rows = terms.shape[0] // self.copies
+        terms = terms.reshape(self.copies, rows, -1)
+        return terms.mean((0, 2)) if self._terms is None else terms.sum((0, 2)) * rows
 
     def mean(self) -> Tensor:
         """The scalar to differentiate; without weights one fused operation, forwards and backwards."""
         if self._per_sample is not None:
             return self._per_sample.mean()
         assert self.prediction is not None
-        if self.weight is not None:
-            self._weighted = self._squares()
-            return self._weighted.mean()
+        if self.weight is not None:  # weights divided beforehand: the mean's own division is a pass over all squares
+            self._terms = self._squares(self.weight / self.prediction.numel())
+            return self._terms.sum()
         if self.target is None:
             return self.prediction.square().mean()
         return _mean_square(self.prediction, self.target)
 
-    def _squares(self) -> Tensor:
+    def _squares(self, weight: Tensor | None) -> Tensor:
         """Weighted squared difference of every coordinate, shape of the prediction."""
         assert self.prediction is not None
-        x, weight = self.prediction, self.weight
+        x = self.prediction
         squares = x.square() if self.target is None else _mean_square(x, self.target, 0)
         if weight is None:
             return squares
