@@ -106,7 +106,7 @@ def test_bad_arguments_are_refused_with_a_sentence(tmp_path):
     with pytest.raises(InputError, match="x0 cannot be drawn again"):
         PairWriter(tmp_path, 4, SHAPE, "no", seed=1)
     with pytest.raises(InputError, match="dtype is 'int8'"):
-        PairWriter(tmp_path, 4, SHAPE, "no", dtype="int8")  # type: ignore[arg-type]
+        PairWriter(tmp_path, 4, SHAPE, "no", dtype="int8")  # type: ignore[arg-type]  # wrong on purpose
     writer = PairWriter(tmp_path, 4, SHAPE, "no", dtype="float16")
     x = torch.full((4, *SHAPE), 1e6)
     with pytest.raises(InputError, match=r"x1 of shard 0 is not finite as torch.float16: use float32"):

@@ -180,7 +180,7 @@ def test_fact_05_one_sided_paths_give_the_score_and_others_without_a_latent_refu
 
     class Uniform(Source):
         def sample(self, shape, cond=None, generator=None, *, rows=None, x1=None, dtype=None, device=None):
-            raise NotImplementedError
+            raise NotImplementedError  # never drawn from: the test asks what is refused of such a source
 
     transport = Transport(Uniform(), interpolant=StochasticInterpolant(gamma=Zero()))
     assert transport.score_refusal is not None

@@ -104,7 +104,7 @@ def test_it_is_a_part_with_the_spec_of_its_network():
 def test_a_score_of_a_source_that_is_not_gaussian_is_refused():
     class Uniform(Source):
         def sample(self, shape, cond=None, generator=None, *, rows=None, x1=None, dtype=None, device=None):
-            raise NotImplementedError
+            raise NotImplementedError  # never drawn from: the test asks what is refused of such a source
 
     with pytest.raises(InputError, match="Uniform, which is not Gaussian"):
         Prediction(MLP(SPEC, size="XS"), "score", source=Uniform())

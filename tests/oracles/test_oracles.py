@@ -303,7 +303,7 @@ def test_an_oracle_is_a_part(oracle):
 def test_what_has_no_closed_form_is_said():
     class Cauchy(Source):
         def sample(self, shape, cond=None, generator=None, *, rows=None, x1=None, dtype=None, device=None):
-            raise NotImplementedError
+            raise NotImplementedError  # never drawn from: the test asks what is refused of such a source
 
     for make, sentence in (
         (lambda: FULL.on(Linear(), Cauchy()), "source is Cauchy"),

@@ -39,7 +39,7 @@ class Killer(Monitor):
                 os.kill(os.getpid(), self.number)
             original(source, target)
 
-        files.os.replace = replace  # type: ignore[assignment]
+        files.os.replace = replace  # type: ignore[assignment]  # a stand-in that dies on time
 
 
 class ForwardMode(Objective):
@@ -100,6 +100,7 @@ def small(
         "device": "cpu",
         "ema": PowerEMA((0.05, 0.1)),
     }
+    # options of any kind, so their types cannot be known
     return advect.train(Map(width) if flow_map else Net(width), x, folder=folder, **{**settings, **options})  # type: ignore[arg-type]
 
 

@@ -234,7 +234,7 @@ def test_bad_input_makes_no_folder(tmp_path: Path) -> None:
     for change, sentence in cases:
         options = {"data": x, "folder": folder, "steps": 2, "batch_size": 8, **change}
         with pytest.raises(InputError, match=sentence):
-            advect.train(Net(16), options.pop("data"), **options)  # type: ignore[arg-type]
+            advect.train(Net(16), options.pop("data"), **options)  # type: ignore[arg-type]  # mixed on purpose
         assert not folder.exists(), change
 
 

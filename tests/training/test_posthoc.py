@@ -99,9 +99,9 @@ def test_an_average_found_afterwards_is_the_one_kept_during_training(std: float,
         keep = (step / (step + 1)) ** (exponent_of(std) + 1)
         truth = keep * truth + (1 - keep) * weight
     found = reconstruct(tmp_path / "run", std, flow=flow).network
-    error = (found.linear.weight - truth).norm()  # type: ignore[union-attr]
+    error = (found.linear.weight - truth).norm()  # type: ignore[union-attr]  # the Net above
     assert error < 0.05 * (plain - truth).norm()
-    assert int(found.seen) == int(net.seen)  # type: ignore[union-attr, arg-type]
+    assert int(found.seen) == int(net.seen)  # type: ignore[union-attr, arg-type]  # likewise
     with pytest.raises(InputError, match="no snapshots up to step 10"):
         reconstruct(tmp_path / "run", std, flow=flow, step=10)
 
